@@ -1,0 +1,96 @@
+//! What a descriptor is, asked of the kernel: checks for descriptors that came from somebody else.
+
+use rustix::fs::{FileType, OFlags};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What kind of file a descriptor refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A pipe or FIFO, with what it was opened for.
+    Pipe {
+        /// It can be read.
+        readable: bool,
+        /// It can be written.
+        writable: bool,
+    },
+    /// A socket, of any family.
+    Socket,
+    /// A regular file, a memfd included.
+    File,
+    /// Anything else (terminals, pidfds, eventfds, directories).
+    Other,
+}
+
+/// Asks the kernel what `fd` is: a received descriptor is believed only after this.
+///
+/// # Errors
+/// What `fstat(2)` or `fcntl(2)` report.
+///
+/// ```
+/// let (reader, writer) = ipc_os::pipe::pipe()?;
+/// use ipc_os::fd::{Kind, kind};
+/// assert_eq!(kind(&reader)?, Kind::Pipe { readable: true, writable: false });
+/// assert_eq!(kind(&writer)?, Kind::Pipe { readable: false, writable: true });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn kind(fd: impl AsFd) -> io::Result<Kind> {
+    let fd = fd.as_fd();
+    let stat = rustix::fs::fstat(fd)?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Fifo => {
+            let mode = rustix::fs::fcntl_getfl(fd)? & OFlags::RWMODE;
+            Kind::Pipe {
+                readable: mode == OFlags::RDONLY || mode == OFlags::RDWR,
+                writable: mode == OFlags::WRONLY || mode == OFlags::RDWR,
+            }
+        }
+        FileType::Socket => Kind::Socket,
+        FileType::RegularFile => Kind::File,
+        _ => Kind::Other,
+    })
+}
+
+/// What names an open file in this boot of the machine: device and inode.
+///
+/// # Errors
+/// What `fstat(2)` reports.
+pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(fd.as_fd())?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// Duplicates `fd` to a number of at least `lowest`, close-on-exec.
+///
+/// # Errors
+/// What `fcntl(2)` reports; `EMFILE` when the process has no number left.
+pub fn duplicate(fd: impl AsFd, lowest: i32) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), lowest)?)
+}
+
+/// Makes the descriptor's number refer to nothing that matters, and so lets go of what it referred to, while
+/// the number stays taken until its owner is dropped.
+///
+/// An end that was sent away in a message is closed like this at once: whoever still holds the Rust value
+/// cannot keep the kernel's object alive by mistake, and the number cannot be reused under a live `BorrowedFd`.
+///
+/// # Errors
+/// What `dup3(2)` or opening the stand-in report; the descriptor is then unchanged.
+pub fn retire(fd: BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // An unconnected socket answers every operation with an error, and needs no path to open.
+    let (stand_in, _) = crate::socket::pair(crate::socket::Style::Packets)?;
+    loop {
+        // SAFETY: both numbers are open descriptors for the whole call. `dup3` replaces what `fd`'s number
+        // refers to in one step, so that every `BorrowedFd` of it stays valid as a number; the callers own it.
+        let done = unsafe { libc::dup3(stand_in.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) };
+        if done >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("ipc-os speaks to Linux (5.10 or newer); other systems have no implementation yet");
+
+pub mod fd;
+pub mod fifo;
+pub mod image;
+pub mod memfd;
+pub mod pidfd;
+pub mod pipe;
+mod sigpipe;
+pub mod socket;
+pub mod spawn;
+mod wait;
+
+pub use wait::{Readiness, Waitable, poll_readable, poll_writable, wait};
