@@ -22,8 +22,11 @@ struct Step {
     run: fn() -> Outcome,
 }
 
-const FORMAT: Step =
-    Step { name: "format", by_hand: "cargo fmt --all   (and `rustfmt` on the consumers)", run: format };
+const FORMAT: Step = Step {
+    name: "format",
+    by_hand: "cargo fmt --all   (and `cargo fmt` in each of consumers/)",
+    run: format,
+};
 const LINTS: Step = Step {
     name: "clippy",
     by_hand: "cargo clippy --workspace --all-targets --all-features -- -D warnings",
@@ -34,15 +37,26 @@ const DOCS: Step = Step {
     by_hand: "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps --all-features",
     run: docs,
 };
-const TIDY: Step = Step { name: "tidy", by_hand: "cargo xtask tidy", run: tidy::check_all };
+const TIDY: Step = Step {
+    name: "tidy",
+    by_hand: "cargo xtask tidy",
+    run: tidy::check_all,
+};
 const EXAMPLES: Step = Step {
     name: "examples",
     by_hand: "cargo run -p CRATE --example NAME   (the tour: cargo xtask tour [--kill])",
     run: examples::run,
 };
-const CONSUMERS: Step =
-    Step { name: "consumers", by_hand: "cargo run --manifest-path consumers/NAME/Cargo.toml", run: consumers::run };
-const TESTS: Step = Step { name: "tests", by_hand: "cargo test --workspace", run: tests };
+const CONSUMERS: Step = Step {
+    name: "consumers",
+    by_hand: "cargo run --manifest-path consumers/NAME/Cargo.toml",
+    run: consumers::run,
+};
+const TESTS: Step = Step {
+    name: "tests",
+    by_hand: "cargo test --workspace",
+    run: tests,
+};
 
 /// Runs the steps in order up to the first that fails, then shows where the time went.
 pub(crate) fn run(flags: &Flags) -> Outcome {
@@ -65,7 +79,10 @@ fn run_steps(steps: &[Step], times: &mut Vec<(&'static str, Duration)>) -> Outco
         times.push((step.name, elapsed));
         if let Err(failure) = result {
             println!("=== {} FAILED after {:.1} s", step.name, elapsed.as_secs_f64());
-            return Err(Failure::new(format!("{failure}\n{} failed; to see it alone: {}", step.name, step.by_hand)));
+            return Err(Failure::new(format!(
+                "{failure}\n{} failed; to see it alone: {}",
+                step.name, step.by_hand
+            )));
         }
         println!("=== {} ok, {:.1} s", step.name, elapsed.as_secs_f64());
     }
@@ -93,7 +110,15 @@ fn format() -> Outcome {
 }
 
 fn lints() -> Outcome {
-    let flags = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    let flags = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ];
     cargo::run(cargo::cargo(flags))
 }
 
@@ -113,12 +138,28 @@ mod tests {
 
     #[test]
     fn the_first_failing_step_ends_the_run_and_says_what_to_do() {
-        let good = || Step { name: "good", by_hand: "true", run: || Ok(()) };
-        let bad = Step { name: "bad", by_hand: "try this", run: || Err(Failure::new("it broke")) };
+        let good = || Step {
+            name: "good",
+            by_hand: "true",
+            run: || Ok(()),
+        };
+        let bad = Step {
+            name: "bad",
+            by_hand: "try this",
+            run: || Err(Failure::new("it broke")),
+        };
         let mut times = Vec::new();
-        let failure = run_steps(&[good(), bad, good()], &mut times).unwrap_err().to_string();
-        assert!(failure.contains("it broke") && failure.contains("try this"), "{failure}");
-        assert_eq!(times.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["good", "bad"]);
+        let failure = run_steps(&[good(), bad, good()], &mut times)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failure.contains("it broke") && failure.contains("try this"),
+            "{failure}"
+        );
+        assert_eq!(
+            times.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["good", "bad"]
+        );
         assert!(run_steps(&[good(), good()], &mut Vec::new()).is_ok());
     }
 

@@ -1,4 +1,19 @@
-//! placeholder, being written
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
-pub mod error;
+
+pub mod channel;
+mod codec;
+mod error;
+pub mod fingerprint;
+pub mod frame;
+pub mod handle;
+mod limits;
+mod value;
+
+pub use channel::{Channel, RecvError, SendError};
+pub use codec::{Codec, DecodeError, EncodeError};
 pub use error::{Classify, Error, ErrorKind};
+pub use fingerprint::{Fingerprint, Mismatch, Schema};
+pub use frame::FrameError;
+pub use limits::Limits;
+pub use value::{Value, ValueError, from_value, to_value};

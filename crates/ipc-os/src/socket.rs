@@ -146,6 +146,14 @@ pub fn shutdown(fd: impl AsFd, how: std::net::Shutdown) -> io::Result<()> {
     Ok(rustix::net::shutdown(fd.as_fd(), how)?)
 }
 
+/// The size of the send buffer in bytes, the kernel's own share included.
+///
+/// # Errors
+/// What `getsockopt(2)` reports.
+pub fn send_buffer(fd: impl AsFd) -> io::Result<usize> {
+    Ok(rustix::net::sockopt::socket_send_buffer_size(fd.as_fd())?)
+}
+
 /// Sets the size of the send buffer in bytes (the kernel doubles it for its own needs and caps it at
 /// `/proc/sys/net/core/wmem_max`); the result says what it is now, the kernel's share included.
 ///
@@ -153,7 +161,7 @@ pub fn shutdown(fd: impl AsFd, how: std::net::Shutdown) -> io::Result<()> {
 /// What `setsockopt(2)` reports.
 pub fn set_send_buffer(fd: impl AsFd, bytes: usize) -> io::Result<usize> {
     rustix::net::sockopt::set_socket_send_buffer_size(fd.as_fd(), bytes)?;
-    Ok(rustix::net::sockopt::socket_send_buffer_size(fd.as_fd())?)
+    send_buffer(fd)
 }
 
 fn send_flags(mode: Mode) -> SendFlags {

@@ -279,7 +279,7 @@ mod tests {
         let (a_reader, a) = crate::pipe::pipe().unwrap();
         let (b_reader, b) = crate::pipe::pipe().unwrap();
         let (to_a, to_b) = (b.as_raw_fd(), a.as_raw_fd());
-        let spawned = shell(&format!("printf a >&{to_a}; printf b >&{to_b}"))
+        let spawned = shell(&format!("printf a >/proc/self/fd/{to_a}; printf b >/proc/self/fd/{to_b}"))
             .descriptor(a.as_fd(), to_a)
             .descriptor(b.as_fd(), to_b)
             .start()

@@ -1,1 +1,23 @@
-//! being written
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod batch;
+mod carrier;
+mod duplex;
+mod end;
+pub mod fifo;
+mod pipe;
+mod raw;
+mod rx;
+mod travel;
+mod tx;
+
+pub use batch::{Batch, SendAllError};
+pub use carrier::PipeChannel;
+pub use duplex::{Duplex, duplex};
+pub use fifo::Fifo;
+pub use pipe::{Iter, Receiver, Sender, pipe};
+pub use raw::{RawReceiver, RawSender};
+
+pub use ipc_core::{Limits, RecvError, SendError};
+pub use ipc_os::{Readiness, Waitable, wait};

@@ -1,0 +1,102 @@
+//! Values to bytes and back, within [`Limits`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::Limits;
+
+mod budget;
+mod decode;
+mod encode;
+mod error;
+
+pub use error::{DecodeError, EncodeError};
+
+/// Turns values into bytes and back, within [`Limits`]. The format is
+/// [postcard](https://docs.rs/postcard)'s: compact, by position, without names.
+///
+/// # What it does not do
+///
+/// The bytes do not say what they are. Both ends need the same type, and a type that asks what comes next
+/// (`#[serde(untagged)]`, `#[serde(flatten)]`, an internal tag, `skip_serializing_if`) gets an error that
+/// says so: send it as a [`Value`](crate::Value), which says what it is.
+///
+/// ```
+/// use ipc_core::Codec;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// struct Job<'a> {
+///     id: u64,
+///     name: &'a str,
+/// }
+///
+/// let codec = Codec::default();
+/// let mut bytes = Vec::new();
+/// codec.encode(&Job { id: 7, name: "resize" }, &mut bytes)?;
+/// assert_eq!(bytes, b"\x07\x06resize");
+///
+/// // What is decoded may borrow from the bytes.
+/// assert_eq!(codec.decode::<Job>(&bytes)?, Job { id: 7, name: "resize" });
+/// # Ok::<(), ipc_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Codec {
+    limits: Limits,
+}
+
+impl Codec {
+    /// A codec that holds to `limits`.
+    pub const fn new(limits: Limits) -> Self {
+        Codec { limits }
+    }
+
+    /// The limits that this codec holds to.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Appends the encoding of `value` to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`]; `out` is then as long as it was before.
+    #[inline]
+    pub fn encode<T: Serialize + ?Sized>(&self, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        match encode::encode(&self.limits, value, out) {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                out.truncate(start);
+                Err(*failure.0)
+            }
+        }
+    }
+
+    /// The value that `bytes` encode, all of them.
+    ///
+    /// # Against a hostile sender
+    ///
+    /// - Arbitrary bytes give an error or a value: no panic, no endless loop, no overflow of the stack.
+    /// - At no moment does decoding hold more heap than
+    ///   [`memory_max`](Limits#structfield.memory_max), plus 4 KiB. Every element of a collection is
+    ///   charged what it takes in memory, with what its collection needs to grow, before it is decoded;
+    ///   strings and bytes are charged twice their length, for the types that copy once more (`Arc<str>`);
+    ///   what lies behind a `Box`, `Rc` or `Arc` is charged when its type shows. Lengths in the message
+    ///   reserve nothing.
+    /// - The reckoning is on the safe side: a legitimate message is charged up to about four times what it
+    ///   takes in the end. A `Vec<u64>` of ten million elements fits into the default limits.
+    ///
+    /// Not seen, and for the author of the receiving type to bear in mind:
+    /// - what a `Deserialize` implementation allocates by itself, rather than through serde;
+    /// - collections outside of `std` that take more than four times an element and 24 bytes each;
+    /// - several pointers around one value, beyond 16 bytes (`Box<Box<Box<Box<u8>>>>`);
+    /// - what the allocator needs for itself, and the stack.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`].
+    #[inline]
+    pub fn decode<'de, T: Deserialize<'de>>(&self, bytes: &'de [u8]) -> Result<T, DecodeError> {
+        decode::decode(&self.limits, bytes).map_err(|failure| *failure.0)
+    }
+}

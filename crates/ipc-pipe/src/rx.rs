@@ -1,0 +1,285 @@
+//! Receiving frames from an end.
+//!
+//! One read takes as much as fits the read-ahead, so that many small messages cost one system call. What has been
+//! read is this process's alone: it shows in [`Rx::is_ready`], and it travels along when the end moves.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use ipc_core::frame::{FrameDecoder, FrameError, FrameKind, HEADER_LEN, Header};
+use ipc_core::handle::{self, HANDLES_MAX};
+use ipc_core::{Codec, Limits, RecvError};
+use serde::de::DeserializeOwned;
+
+use crate::end::{End, Until};
+
+#[derive(Debug)]
+pub(crate) struct Rx {
+    pub(crate) end: Arc<End>,
+    codec: Codec,
+    decoder: FrameDecoder,
+    /// Received with bytes that are in the decoder, in the order of the frames they belong to.
+    descriptors: VecDeque<OwnedFd>,
+    /// The kernel has said that nobody can send any more.
+    at_end: bool,
+}
+
+impl Rx {
+    pub(crate) fn new(end: Arc<End>) -> Self {
+        Rx::with_unread(end, Vec::new(), VecDeque::new())
+    }
+
+    /// An end that arrived with what its last owner had read ahead.
+    pub(crate) fn with_unread(
+        end: Arc<End>,
+        bytes: Vec<u8>,
+        descriptors: VecDeque<OwnedFd>,
+    ) -> Self {
+        let codec = Codec::default();
+        let decoder = FrameDecoder::with_bytes(codec.limits().frame_len_max, bytes);
+        Rx { end, codec, decoder, descriptors, at_end: false }
+    }
+
+    /// What was read ahead: bytes and descriptors.
+    pub(crate) fn unread(&self) -> (&[u8], &VecDeque<OwnedFd>) {
+        (self.decoder.buffered(), &self.descriptors)
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.codec = Codec::new(limits);
+        self.decoder.set_frame_len_max(limits.frame_len_max);
+    }
+
+    #[inline]
+    pub(crate) fn recv<T: DeserializeOwned>(&mut self, until: Until) -> Result<T, RecvError> {
+        let header = self.next_frame(until)?;
+        if header.kind != FrameKind::Message {
+            return Err(RecvError::wrong_kind(header.kind));
+        }
+        let descriptors = self.take_descriptors(header);
+        let decoded = match descriptors {
+            Ok(descriptors) => {
+                handle::incoming(descriptors, || self.codec.decode(self.decoder.payload())).map_err(RecvError::from)
+            }
+            Err(error) => Err(error),
+        };
+        self.consume();
+        decoded
+    }
+
+    pub(crate) fn recv_bytes(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
+        let header = self.next_frame(until)?;
+        if header.kind != FrameKind::Bytes {
+            return Err(RecvError::wrong_kind(header.kind));
+        }
+        drop(self.take_descriptors(header));
+        let bytes = self.decoder.payload().to_vec();
+        self.consume();
+        Ok(bytes)
+    }
+
+    pub(crate) fn recv_bytes_into(&mut self, buf: &mut [u8], until: Until) -> Result<usize, RecvError> {
+        let header = loop {
+            self.check_moved()?;
+            if let Some(header) = self.decoder.header()? {
+                break header;
+            }
+            if let Err(error) = self.fill(until) {
+                if matches!(error, RecvError::Truncated { .. }) {
+                    self.decoder.consume_raw(self.decoder.buffered().len());
+                }
+                return Err(error);
+            }
+        };
+        if header.kind != FrameKind::Bytes {
+            return Err(RecvError::wrong_kind(header.kind));
+        }
+        let len = header.payload_len as usize;
+        if len > buf.len() {
+            let message = self.recv_bytes(until)?;
+            return Err(RecvError::TooSmall { message, capacity: buf.len() });
+        }
+        if !matches!(until, Until::Forever) {
+            // A wait that may end early keeps what has come of the frame in the decoder.
+            self.next_frame(until)?;
+        }
+        drop(self.take_descriptors(header));
+        let here = self.decoder.payload().len();
+        buf[..here].copy_from_slice(self.decoder.payload());
+        let missing = self.consume();
+        self.read_exactly(&mut buf[len - missing..len])?;
+        Ok(len)
+    }
+
+    /// Receives one frame of any kind: its payload is appended to `payload`.
+    pub(crate) fn recv_frame(
+        &mut self,
+        payload: &mut Vec<u8>,
+        descriptors: &mut Vec<OwnedFd>,
+        until: Until,
+    ) -> Result<FrameKind, RecvError> {
+        let header = self.next_frame(until)?;
+        let taken = self.take_descriptors(header);
+        payload.extend_from_slice(self.decoder.payload());
+        self.consume();
+        descriptors.extend(taken?);
+        Ok(header.kind)
+    }
+
+    /// Whether a receive would not wait: a message is here, or the news that there will be none.
+    pub(crate) fn poll(&mut self, until: Until) -> Result<bool, RecvError> {
+        match self.arrive(until) {
+            Err(RecvError::Empty | RecvError::Timeout) => Ok(false),
+            Err(error @ (RecvError::Moved | RecvError::Io(_))) => Err(error),
+            // The end of the stream stays: the next receive tells of it.
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether a receive would find a message, or the end, without asking the kernel.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.at_end || self.decoder.is_ready()
+    }
+
+    /// Raw bytes, for those who do not want frames: what was read ahead first.
+    pub(crate) fn read_raw(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.end.is_moved() {
+            return Err(io::Error::other(RecvError::Moved));
+        }
+        let buffered = self.decoder.buffered();
+        if buffered.is_empty() {
+            let read = self.end.read(buf, &mut self.descriptors, Until::Forever);
+            self.descriptors.clear();
+            return read;
+        }
+        let count = buffered.len().min(buf.len());
+        buf[..count].copy_from_slice(&buffered[..count]);
+        self.decoder.consume_raw(count);
+        Ok(count)
+    }
+
+    #[inline]
+    fn check_moved(&self) -> Result<(), RecvError> {
+        if self.end.is_moved() { Err(RecvError::Moved) } else { Ok(()) }
+    }
+
+    /// The next frame, all of it in the decoder. That a message was cut off is told once.
+    #[inline]
+    fn next_frame(&mut self, until: Until) -> Result<Header, RecvError> {
+        let arrived = self.arrive(until);
+        if let Err(RecvError::Truncated { .. }) = arrived {
+            self.decoder.consume_raw(self.decoder.buffered().len());
+        }
+        arrived
+    }
+
+    #[inline]
+    fn arrive(&mut self, until: Until) -> Result<Header, RecvError> {
+        self.check_moved()?;
+        loop {
+            if let Some(header) = self.decoder.frame()? {
+                return Ok(header);
+            }
+            self.fill(until)?;
+        }
+    }
+
+    /// Reads once, waiting if need be.
+    #[inline]
+    fn fill(&mut self, until: Until) -> Result<(), RecvError> {
+        loop {
+            match self.end.read(self.decoder.space(), &mut self.descriptors, until) {
+                Ok(0) => return Err(self.ended()),
+                Ok(count) => {
+                    self.decoder.filled(count);
+                    return self.check_descriptors();
+                }
+                Err(error) => self.not_read(error, until)?,
+            }
+        }
+    }
+
+    /// Reads past the decoder, straight to where a long payload is wanted.
+    fn read_exactly(&mut self, mut buf: &mut [u8]) -> Result<(), RecvError> {
+        while !buf.is_empty() {
+            match self.end.read(buf, &mut self.descriptors, Until::Forever) {
+                Ok(0) => {
+                    self.at_end = true;
+                    return Err(RecvError::Truncated { missing: buf.len() });
+                }
+                Ok(count) => buf = &mut buf[count..],
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    self.at_end = true;
+                    return Err(RecvError::Truncated { missing: buf.len() });
+                }
+                Err(error) => return Err(RecvError::Io(error)),
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn not_read(&mut self, error: io::Error, until: Until) -> Result<(), RecvError> {
+        match error.kind() {
+            // The peer closed a socket with something of ours unread; what it had sent has been read.
+            io::ErrorKind::ConnectionReset => Err(self.ended()),
+            io::ErrorKind::WouldBlock => {
+                if until.is_over() {
+                    return Err(if matches!(until, Until::Now) { RecvError::Empty } else { RecvError::Timeout });
+                }
+                ipc_os::poll_readable(self.end.as_fd(), until.left()).map_err(RecvError::Io)?;
+                Ok(())
+            }
+            _ => Err(RecvError::Io(error)),
+        }
+    }
+
+    /// What to say at the end of the stream.
+    #[cold]
+    fn ended(&mut self) -> RecvError {
+        self.at_end = true;
+        let here = self.decoder.buffered().len();
+        if here == 0 {
+            return RecvError::Disconnected;
+        }
+        let whole = match self.decoder.header() {
+            Ok(Some(header)) => HEADER_LEN + header.payload_len as usize,
+            _ => HEADER_LEN,
+        };
+        RecvError::Truncated { missing: whole.saturating_sub(here) }
+    }
+
+    #[inline]
+    fn consume(&mut self) -> usize {
+        let missing = self.decoder.consume();
+        if !self.descriptors.is_empty() && self.decoder.buffered().is_empty() && missing == 0 {
+            // They came with bytes of frames that did not announce them.
+            self.descriptors.clear();
+        }
+        missing
+    }
+
+    #[inline]
+    fn check_descriptors(&self) -> Result<(), RecvError> {
+        // More than two frames' worth cannot be waiting for frames that fit the read-ahead, unless nobody announced
+        // them.
+        if self.descriptors.len() > 2 * HANDLES_MAX {
+            return Err(FrameError::TooManyHandles(self.descriptors.len()).into());
+        }
+        Ok(())
+    }
+
+    /// The descriptors of the frame at hand.
+    #[inline]
+    fn take_descriptors(&mut self, header: Header) -> Result<Vec<OwnedFd>, RecvError> {
+        let announced = usize::from(header.handles);
+        if announced == 0 {
+            return Ok(Vec::new());
+        }
+        let arrived = self.descriptors.len().min(announced);
+        let taken = self.descriptors.drain(..arrived).collect();
+        if arrived < announced { Err(RecvError::MissingHandles { announced, arrived }) } else { Ok(taken) }
+    }
+}

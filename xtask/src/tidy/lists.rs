@@ -1,0 +1,81 @@
+//! What tidy allows. A change here is a decision: it is reviewed by itself, with its reason.
+
+use super::edges::Edges;
+
+/// The dependencies between the packages of the workspace. An arrow points from the upper to the lower layer;
+/// a package may only use what stands above it in this list, in its tests too.
+/// `ipc-testkit`, which only tests use, is allowed as a development dependency everywhere.
+pub(super) const EDGES: &[Edges] = &[
+    Edges {
+        package: "ipc-core",
+        normal: &[],
+        dev: &[],
+    },
+    Edges {
+        package: "ipc-os",
+        normal: &[],
+        dev: &[],
+    },
+    Edges {
+        package: "ipc-pipe",
+        normal: &["ipc-core", "ipc-os"],
+        dev: &["ipc-process"],
+    },
+    Edges {
+        package: "ipc-process",
+        normal: &["ipc-core", "ipc-os"],
+        dev: &["ipc-pipe"],
+    },
+    Edges {
+        package: "ipc",
+        normal: &["ipc-core", "ipc-pipe", "ipc-process"],
+        dev: &[],
+    },
+    Edges {
+        package: "ipc-testkit",
+        normal: &["ipc-core", "ipc-os", "ipc-pipe", "ipc-process"],
+        dev: &[],
+    },
+    Edges {
+        package: "ipc-examples",
+        normal: &["ipc", "ipc-core", "ipc-os", "ipc-pipe", "ipc-process"],
+        dev: &[],
+    },
+    Edges {
+        package: "ipc-benches",
+        normal: &[
+            "ipc",
+            "ipc-core",
+            "ipc-os",
+            "ipc-pipe",
+            "ipc-process",
+            "ipc-testkit",
+        ],
+        dev: &[],
+    },
+    Edges {
+        package: "xtask",
+        normal: &[],
+        dev: &[],
+    },
+];
+
+/// How many packages from outside each public crate may bring along on Linux, with all its features on and
+/// everything they depend on counted. Where fewer than this minus [`super::dependencies::SLACK`] are left,
+/// the number has to be lowered.
+pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
+    ("ipc-core", 12),
+    ("ipc-os", 6),
+    ("ipc-pipe", 18),
+    ("ipc-process", 18),
+    ("ipc", 18),
+];
+
+/// Rust files that may be longer than [`super::length::LINES_MAX`], and why they are not split.
+pub(super) const LONG_FILES: &[(&str, &str)] = &[];
+
+/// Left-overs that are none: the file, the text that is allowed in it, and why.
+pub(super) const LEFT_OVERS: &[(&str, &str, &str)] = &[];
+
+/// Where unsafe code may stand (a file, or a directory with a `/` at its end), and for what.
+pub(super) const UNSAFE: &[(&str, &str)] = &[("crates/ipc-os/src/", "system calls behind safe types")];
