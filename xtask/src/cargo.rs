@@ -10,9 +10,7 @@ use crate::failure::{Failure, Outcome};
 
 /// The directory of the workspace's manifest.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies below the workspace's root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the workspace's root")
 }
 
 /// A cargo command that runs at the workspace's root.
@@ -34,10 +32,7 @@ where
 pub(crate) fn forget_this_package(command: &mut Command) {
     const OWN: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
     for (name, _) in std::env::vars_os() {
-        if OWN
-            .iter()
-            .any(|own| name.as_encoded_bytes().starts_with(own.as_bytes()))
-        {
+        if OWN.iter().any(|own| name.as_encoded_bytes().starts_with(own.as_bytes())) {
             command.env_remove(name);
         }
     }
@@ -45,34 +40,22 @@ pub(crate) fn forget_this_package(command: &mut Command) {
 
 /// The command as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the command to its end with our own stdout and stderr.
 pub(crate) fn run(mut command: Command) -> Outcome {
     let line = shown(&command);
     let status = command.status().map_err(Failure::io(&line))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("`{line}` ended with {status}")))
-    }
+    if status.success() { Ok(()) } else { Err(Failure::new(format!("`{line}` ended with {status}"))) }
 }
 
 /// Runs the command to its end and returns what it printed; its stderr stays ours.
 pub(crate) fn output(mut command: Command) -> Outcome<String> {
     let line = shown(&command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(Failure::io(&line))?;
+    let output = command.stderr(Stdio::inherit()).output().map_err(Failure::io(&line))?;
     if !output.status.success() {
         return Err(Failure::new(format!("`{line}` ended with {}", output.status)));
     }
@@ -136,20 +119,11 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// Asks cargo about the workspace of `manifest`, without resolving dependencies.
     pub(crate) fn of(manifest: &Path) -> Outcome<Metadata> {
-        let mut command = cargo([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--manifest-path",
-        ]);
+        let mut command = cargo(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]);
         command.arg(manifest);
         let text = output(command)?;
         Metadata::parse(&text).ok_or_else(|| {
-            Failure::new(format!(
-                "cannot make sense of the metadata of {}",
-                manifest.display()
-            ))
+            Failure::new(format!("cannot make sense of the metadata of {}", manifest.display()))
         })
     }
 
@@ -160,15 +134,8 @@ impl Metadata {
 
     fn parse(text: &str) -> Option<Metadata> {
         let value: Value = serde_json::from_str(text).ok()?;
-        let packages = value["packages"]
-            .as_array()?
-            .iter()
-            .map(package)
-            .collect::<Option<_>>()?;
-        Some(Metadata {
-            packages,
-            target_dir: value["target_directory"].as_str()?.into(),
-        })
+        let packages = value["packages"].as_array()?.iter().map(package).collect::<Option<_>>()?;
+        Some(Metadata { packages, target_dir: value["target_directory"].as_str()?.into() })
     }
 
     /// The package called `name`.
@@ -183,16 +150,8 @@ fn package(value: &Value) -> Option<Package> {
         description: value["description"].as_str().unwrap_or_default().into(),
         dir: Path::new(value["manifest_path"].as_str()?).parent()?.into(),
         public: value["publish"].is_null(),
-        dependencies: value["dependencies"]
-            .as_array()?
-            .iter()
-            .map(dependency)
-            .collect::<Option<_>>()?,
-        targets: value["targets"]
-            .as_array()?
-            .iter()
-            .map(target)
-            .collect::<Option<_>>()?,
+        dependencies: value["dependencies"].as_array()?.iter().map(dependency).collect::<Option<_>>()?,
+        targets: value["targets"].as_array()?.iter().map(target).collect::<Option<_>>()?,
         features: value["features"].as_object()?.keys().cloned().collect(),
     })
 }
@@ -220,11 +179,7 @@ fn target(value: &Value) -> Option<Target> {
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {
-    value
-        .as_array()?
-        .iter()
-        .map(|word| word.as_str().map(String::from))
-        .collect()
+    value.as_array()?.iter().map(|word| word.as_str().map(String::from)).collect()
 }
 
 /// A program that a build made, and the source file of its `main`.
@@ -248,10 +203,7 @@ pub(crate) fn build_binary(package: &str, name: &str, arguments: &[&str]) -> Out
     let built = build(&all)?;
     match built.as_slice() {
         [one] => Ok(one.path.clone()),
-        _ => Err(Failure::new(format!(
-            "cargo built {} programs for `{name}` of `{package}`",
-            built.len()
-        ))),
+        _ => Err(Failure::new(format!("cargo built {} programs for `{name}` of `{package}`", built.len()))),
     }
 }
 
@@ -289,17 +241,9 @@ mod tests {
         assert!(!xtask.public);
         assert_eq!(xtask.dir, root().join("xtask"));
         assert!(
-            xtask
-                .dependencies
-                .iter()
-                .any(|d| d.name == "clap" && d.kind == Kind::Normal && d.path.is_none())
+            xtask.dependencies.iter().any(|d| d.name == "clap" && d.kind == Kind::Normal && d.path.is_none())
         );
-        assert!(
-            xtask
-                .targets
-                .iter()
-                .any(|t| t.is("bin") && t.source == root().join("xtask/src/main.rs"))
-        );
+        assert!(xtask.targets.iter().any(|t| t.is("bin") && t.source == root().join("xtask/src/main.rs")));
         assert!(metadata.package("ipc-core").unwrap().public);
     }
 
@@ -315,17 +259,8 @@ mod tests {
         let made = r#"{"reason":"compiler-artifact","target":{"src_path":"a/main.rs"},"executable":"t/a"}"#;
         let library = r#"{"reason":"compiler-artifact","target":{"src_path":"a/lib.rs"},"executable":null}"#;
         let other = r#"{"reason":"build-finished","success":true}"#;
-        assert_eq!(
-            program(made),
-            Some(Program {
-                source: "a/main.rs".into(),
-                path: "t/a".into()
-            })
-        );
-        assert_eq!(
-            [program(library), program(other), program("")],
-            [None, None, None]
-        );
+        assert_eq!(program(made), Some(Program { source: "a/main.rs".into(), path: "t/a".into() }));
+        assert_eq!([program(library), program(other), program("")], [None, None, None]);
     }
 
     #[test]

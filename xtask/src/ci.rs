@@ -37,11 +37,7 @@ const DOCS: Step = Step {
     by_hand: "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps --all-features",
     run: docs,
 };
-const TIDY: Step = Step {
-    name: "tidy",
-    by_hand: "cargo xtask tidy",
-    run: tidy::check_all,
-};
+const TIDY: Step = Step { name: "tidy", by_hand: "cargo xtask tidy", run: tidy::check_all };
 const EXAMPLES: Step = Step {
     name: "examples",
     by_hand: "cargo run -p CRATE --example NAME   (the tour: cargo xtask tour [--kill])",
@@ -52,11 +48,7 @@ const CONSUMERS: Step = Step {
     by_hand: "cargo run --manifest-path consumers/NAME/Cargo.toml",
     run: consumers::run,
 };
-const TESTS: Step = Step {
-    name: "tests",
-    by_hand: "cargo test --workspace",
-    run: tests,
-};
+const TESTS: Step = Step { name: "tests", by_hand: "cargo test --workspace", run: tests };
 
 /// Runs the steps in order up to the first that fails, then shows where the time went.
 pub(crate) fn run(flags: &Flags) -> Outcome {
@@ -110,15 +102,7 @@ fn format() -> Outcome {
 }
 
 fn lints() -> Outcome {
-    let flags = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let flags = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     cargo::run(cargo::cargo(flags))
 }
 
@@ -138,28 +122,12 @@ mod tests {
 
     #[test]
     fn the_first_failing_step_ends_the_run_and_says_what_to_do() {
-        let good = || Step {
-            name: "good",
-            by_hand: "true",
-            run: || Ok(()),
-        };
-        let bad = Step {
-            name: "bad",
-            by_hand: "try this",
-            run: || Err(Failure::new("it broke")),
-        };
+        let good = || Step { name: "good", by_hand: "true", run: || Ok(()) };
+        let bad = Step { name: "bad", by_hand: "try this", run: || Err(Failure::new("it broke")) };
         let mut times = Vec::new();
-        let failure = run_steps(&[good(), bad, good()], &mut times)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            failure.contains("it broke") && failure.contains("try this"),
-            "{failure}"
-        );
-        assert_eq!(
-            times.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-            ["good", "bad"]
-        );
+        let failure = run_steps(&[good(), bad, good()], &mut times).unwrap_err().to_string();
+        assert!(failure.contains("it broke") && failure.contains("try this"), "{failure}");
+        assert_eq!(times.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["good", "bad"]);
         assert!(run_steps(&[good(), good()], &mut Vec::new()).is_ok());
     }
 

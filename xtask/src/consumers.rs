@@ -32,17 +32,11 @@ pub(crate) fn run() -> Outcome {
     let root = cargo::root();
     let consumers = all(root)?;
     if consumers.is_empty() {
-        return Err(Failure::new(
-            "there are no consumers: the way they are found is broken",
-        ));
+        return Err(Failure::new("there are no consumers: the way they are found is broken"));
     }
     let target_dir = Metadata::workspace()?.target_dir.join("consumers");
     for consumer in consumers {
-        let name = consumer
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = consumer.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let begin = Instant::now();
         // Its dependencies in the versions that the workspace was built and tested with, which are on this
         // machine by now: that is why it builds offline. Cargo drops from the copy what it does not need.
@@ -56,9 +50,7 @@ pub(crate) fn run() -> Outcome {
 
 /// Builds a consumer, without the network if that is possible.
 fn compile(name: &str, consumer: &Path, target_dir: &Path) -> Outcome {
-    let output = build(consumer, target_dir, true)
-        .output()
-        .map_err(Failure::io(name))?;
+    let output = build(consumer, target_dir, true).output().map_err(Failure::io(name))?;
     if output.status.success() {
         return Ok(());
     }
@@ -93,9 +85,7 @@ fn start(name: &str, program: &Path) -> Outcome {
             "consumer {name} ended with {status}\n{}",
             str::from_utf8(&stderr).unwrap_or("(its stderr is not UTF-8)")
         ))),
-        Run::TimedOut => Err(Failure::new(format!(
-            "consumer {name} did not end within {TIMEOUT:?}"
-        ))),
+        Run::TimedOut => Err(Failure::new(format!("consumer {name} did not end within {TIMEOUT:?}"))),
         Run::LeftOutputOpen => Err(Failure::new(format!("consumer {name} left a process behind"))),
     }
 }
@@ -107,10 +97,7 @@ mod tests {
     #[test]
     fn finds_the_consumers() {
         let names: Vec<_> = all(cargo::root()).unwrap();
-        assert!(
-            names.iter().any(|path| path.ends_with("consumers/core")),
-            "{names:?}"
-        );
+        assert!(names.iter().any(|path| path.ends_with("consumers/core")), "{names:?}");
         assert!(all(Path::new("no/such/root")).is_err());
     }
 
@@ -118,17 +105,13 @@ mod tests {
     fn only_a_missing_package_is_worth_the_network() {
         let missing = "error: attempting to make an HTTP request, but --offline was specified";
         assert!(wants_network(missing));
-        assert!(!wants_network(
-            "error[E0425]: cannot find function `open` in this scope"
-        ));
+        assert!(!wants_network("error[E0425]: cannot find function `open` in this scope"));
     }
 
     #[test]
     fn a_consumer_that_does_not_build_is_reported() {
         let nowhere = Path::new("no/such/consumer");
-        let failure = compile("absent", nowhere, Path::new("no/such/target"))
-            .unwrap_err()
-            .to_string();
+        let failure = compile("absent", nowhere, Path::new("no/such/target")).unwrap_err().to_string();
         assert!(failure.contains("consumer absent does not build"), "{failure}");
     }
 
@@ -136,10 +119,7 @@ mod tests {
     fn a_consumer_that_fails_is_reported() {
         assert!(start("good", Path::new("true")).is_ok());
         let failure = start("bad", Path::new("false")).unwrap_err().to_string();
-        assert!(
-            failure.contains("consumer bad ended with exit status: 1"),
-            "{failure}"
-        );
+        assert!(failure.contains("consumer bad ended with exit status: 1"), "{failure}");
         assert!(start("absent", Path::new("no/such/program")).is_err());
     }
 }

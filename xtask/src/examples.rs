@@ -37,31 +37,21 @@ pub(crate) fn run() -> Outcome {
     let examples: Vec<(&str, &Target)> = metadata
         .packages
         .iter()
-        .flat_map(|package| {
-            package
-                .targets
-                .iter()
-                .map(|target| (package.name.as_str(), target))
-        })
+        .flat_map(|package| package.targets.iter().map(|target| (package.name.as_str(), target)))
         .filter(|(_, target)| target.is("example"))
         .collect();
     if examples.is_empty() {
-        return Err(Failure::new(
-            "no crate has an example: the way they are found is broken",
-        ));
+        return Err(Failure::new("no crate has an example: the way they are found is broken"));
     }
     // With the features that the tests are built with: nothing is compiled twice.
     let built = cargo::build(&["--workspace", "--examples"])?;
     for (package, target) in examples {
-        let program = built
-            .iter()
-            .find(|program| program.source == target.source)
-            .ok_or_else(|| {
-                Failure::new(format!(
-                    "example `{}` of {package} was not built: its required features are off",
-                    target.name
-                ))
-            })?;
+        let program = built.iter().find(|program| program.source == target.source).ok_or_else(|| {
+            Failure::new(format!(
+                "example `{}` of {package} was not built: its required features are off",
+                target.name
+            ))
+        })?;
         let label = format!("{package}::{}", target.name);
         run_all(&label, &program.path, &target.source, None)?;
     }
@@ -94,11 +84,8 @@ fn run_all(label: &str, program: &Path, source: &Path, runs: Option<Vec<Vec<Stri
     };
     let expected = expected(source)?;
     for arguments in runs {
-        let label = if arguments.is_empty() {
-            label.to_owned()
-        } else {
-            format!("{label} {}", arguments.join(" "))
-        };
+        let label =
+            if arguments.is_empty() { label.to_owned() } else { format!("{label} {}", arguments.join(" ")) };
         let begin = Instant::now();
         run_one(program, &arguments, expected.as_deref(), TIMEOUT)
             .map_err(|wrong| Failure::new(format!("example {label}: {wrong}")))?;
@@ -120,11 +107,7 @@ fn run_one(
     match watchdog::run(command, timeout).map_err(|error| error.to_string())? {
         Run::TimedOut => Err(format!("still running after {} s, killed", timeout.as_secs_f64())),
         Run::LeftOutputOpen => Err("ended, but left a process behind that holds its output".to_owned()),
-        Run::Ended {
-            status,
-            stdout,
-            stderr,
-        } if !status.success() => Err(format!(
+        Run::Ended { status, stdout, stderr } if !status.success() => Err(format!(
             "ended with {status}\n--- stdout\n{}--- stderr\n{}",
             String::from_utf8_lossy(&stdout),
             String::from_utf8_lossy(&stderr)
@@ -162,10 +145,7 @@ fn expected_path(source: &Path) -> PathBuf {
 /// Reads the `run:` lines at the head of an example.
 fn plan(text: &str) -> Result<Plan, String> {
     let mut runs = Vec::new();
-    for line in text
-        .lines()
-        .take_while(|line| line.starts_with("//") || line.trim().is_empty())
-    {
+    for line in text.lines().take_while(|line| line.starts_with("//") || line.trim().is_empty()) {
         let comment = line.trim_start_matches("//").trim_start_matches('!').trim();
         let Some(arguments) = comment.strip_prefix("run:") else {
             continue;
@@ -192,12 +172,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn shell(script: &str, expected: Option<&[u8]>, timeout: Duration) -> Result<(), String> {
-        run_one(
-            Path::new("sh"),
-            &["-c".to_owned(), script.to_owned()],
-            expected,
-            timeout,
-        )
+        run_one(Path::new("sh"), &["-c".to_owned(), script.to_owned()], expected, timeout)
     }
 
     #[test]
@@ -206,23 +181,14 @@ mod tests {
         assert_eq!(plan("//! Says hello.\n\nfn main() {}\n"), once);
         assert_eq!(plan("fn main() {}\n// run: not at the head\n"), once);
         let twice = Plan::Runs(vec![vec!["--fast".into(), "3".into()], vec![]]);
-        assert_eq!(
-            plan("//! Says hello.\n//\n// run: --fast 3\n//! run:\nfn main() {}"),
-            Ok(twice)
-        );
-        assert_eq!(
-            plan("// run: skip needs a terminal\n"),
-            Ok(Plan::Skip("needs a terminal".into()))
-        );
+        assert_eq!(plan("//! Says hello.\n//\n// run: --fast 3\n//! run:\nfn main() {}"), Ok(twice));
+        assert_eq!(plan("// run: skip needs a terminal\n"), Ok(Plan::Skip("needs a terminal".into())));
         assert!(plan("// run: skip\n").is_err());
     }
 
     #[test]
     fn the_expected_output_lies_beside_the_example() {
-        assert_eq!(
-            expected_path(Path::new("a/examples/hello.rs")),
-            Path::new("a/examples/hello.expected")
-        );
+        assert_eq!(expected_path(Path::new("a/examples/hello.rs")), Path::new("a/examples/hello.expected"));
         assert_eq!(
             expected_path(Path::new("a/examples/hello/main.rs")),
             Path::new("a/examples/hello.expected")
@@ -232,19 +198,13 @@ mod tests {
     #[test]
     fn a_good_run_passes() {
         assert_eq!(shell("echo hello", None, LONG), Ok(()));
-        assert_eq!(
-            shell("echo hello; echo noise >&2", Some(b"hello\n"), LONG),
-            Ok(())
-        );
+        assert_eq!(shell("echo hello; echo noise >&2", Some(b"hello\n"), LONG), Ok(()));
     }
 
     #[test]
     fn each_kind_of_bad_run_fails() {
         let status = shell("echo before; exit 4", None, LONG).unwrap_err();
-        assert!(
-            status.contains("exit status: 4") && status.contains("before"),
-            "{status}"
-        );
+        assert!(status.contains("exit status: 4") && status.contains("before"), "{status}");
         let signal = shell("kill -9 $$", None, LONG).unwrap_err();
         assert!(signal.contains("signal: 9"), "{signal}");
         let output = shell("echo goodbye", Some(b"hello\n"), LONG).unwrap_err();

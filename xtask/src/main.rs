@@ -17,11 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(
-    bin_name = "cargo xtask",
-    about = "The workspace's own tasks",
-    disable_help_subcommand = true
-)]
+#[command(bin_name = "cargo xtask", about = "The workspace's own tasks", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -65,15 +61,11 @@ mod tests {
     #[test]
     fn programs_get_their_flags_untouched() {
         let cli = Cli::try_parse_from(["xtask", "tour", "--kill", "--workers", "3", "src"]).unwrap();
-        let Task::Tour(tour) = cli.task else {
-            panic!("not the tour")
-        };
+        let Task::Tour(tour) = cli.task else { panic!("not the tour") };
         assert_eq!(tour.arguments, ["--kill", "--workers", "3", "src"]);
 
         let cli = Cli::try_parse_from(["xtask", "bench", "pipe", "--quick", "--json", "out.json"]).unwrap();
-        let Task::Bench(bench) = cli.task else {
-            panic!("not the bench")
-        };
+        let Task::Bench(bench) = cli.task else { panic!("not the bench") };
         assert_eq!(bench.arguments, ["pipe", "--quick", "--json", "out.json"]);
     }
 

@@ -41,10 +41,7 @@ struct Finding {
 
 impl Finding {
     fn new(place: impl Into<String>, text: impl Into<String>) -> Finding {
-        Finding {
-            place: place.into(),
-            text: text.into(),
-        }
+        Finding { place: place.into(), text: text.into() }
     }
 }
 
@@ -67,20 +64,13 @@ pub(crate) fn check_all() -> Outcome {
     let workspace = Metadata::workspace()?;
     let packages = &workspace.packages;
     let files = tree::files(root)?;
-    let rust: Vec<File> = files
-        .iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .cloned()
-        .collect();
+    let rust: Vec<File> = files.iter().filter(|file| file.path.ends_with(".rs")).cloned().collect();
     for note in length::notes(&rust, lists::LONG_FILES) {
         println!("note: {note}");
     }
 
     let mut findings = edges::check(packages, lists::EDGES);
-    findings.extend(dependencies::check(
-        &dependencies::count_all(packages)?,
-        lists::DEPENDENCIES_MAX,
-    ));
+    findings.extend(dependencies::check(&dependencies::count_all(packages)?, lists::DEPENDENCIES_MAX));
     findings.extend(length::check(&rust, lists::LONG_FILES));
     findings.extend(left_overs::check(&files, lists::LEFT_OVERS));
     findings.extend(lock::check(&tree::read(root, "Cargo.lock")?));
@@ -88,11 +78,7 @@ pub(crate) fn check_all() -> Outcome {
     // An index that is not there is one without links.
     let index = tree::read(root, index::PATH).unwrap_or_default();
     findings.extend(index::check(&index::examples(packages, root), &index));
-    findings.extend(unsafe_code::check(
-        &rust,
-        &unsafe_code::roots(packages, root),
-        lists::UNSAFE,
-    ));
+    findings.extend(unsafe_code::check(&rust, &unsafe_code::roots(packages, root), lists::UNSAFE));
     findings.extend(inherit::check(&inherit::manifests(packages, root)?));
     findings.extend(links::check(&files, |path| root.join(path).exists()));
     findings.extend(consumers::check(packages, &consumers::read(root)?));
@@ -104,11 +90,7 @@ fn verdict(findings: &[Finding]) -> Outcome {
         return Ok(());
     }
     let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
-    Err(Failure::new(format!(
-        "{} things are not tidy\n{}",
-        findings.len(),
-        lines.join("\n")
-    )))
+    Err(Failure::new(format!("{} things are not tidy\n{}", findings.len(), lines.join("\n"))))
 }
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Run {
     /// It ended by itself.
-    Ended {
-        status: ExitStatus,
-        stdout: Vec<u8>,
-        stderr: Vec<u8>,
-    },
+    Ended { status: ExitStatus, stdout: Vec<u8>, stderr: Vec<u8> },
     /// It was killed because its time was over.
     TimedOut,
     /// It ended, but something that it started still holds its output open.
@@ -29,11 +25,7 @@ pub(crate) enum Run {
 
 /// Runs `command` with an empty stdin and returns its output; after `timeout` it is killed.
 pub(crate) fn run(mut command: Command, timeout: Duration) -> io::Result<Run> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = drain(child.stdout.take().expect("stdout is a pipe"));
     let stderr = drain(child.stderr.take().expect("stderr is a pipe"));
     let deadline = Instant::now() + timeout;
@@ -48,15 +40,8 @@ pub(crate) fn run(mut command: Command, timeout: Duration) -> io::Result<Run> {
         }
         thread::sleep(LOOK_EVERY);
     };
-    match (
-        stdout.recv_timeout(DRAIN_TIMEOUT),
-        stderr.recv_timeout(DRAIN_TIMEOUT),
-    ) {
-        (Ok(stdout), Ok(stderr)) => Ok(Run::Ended {
-            status,
-            stdout: stdout?,
-            stderr: stderr?,
-        }),
+    match (stdout.recv_timeout(DRAIN_TIMEOUT), stderr.recv_timeout(DRAIN_TIMEOUT)) {
+        (Ok(stdout), Ok(stderr)) => Ok(Run::Ended { status, stdout: stdout?, stderr: stderr? }),
         _ => Ok(Run::LeftOutputOpen),
     }
 }
@@ -85,19 +70,8 @@ mod tests {
 
     #[test]
     fn returns_both_outputs_and_the_status() {
-        let run = run(
-            shell("read line; echo out; echo err >&2; exit 3"),
-            Duration::from_secs(60),
-        )
-        .unwrap();
-        let Run::Ended {
-            status,
-            stdout,
-            stderr,
-        } = run
-        else {
-            panic!("{run:?}")
-        };
+        let run = run(shell("read line; echo out; echo err >&2; exit 3"), Duration::from_secs(60)).unwrap();
+        let Run::Ended { status, stdout, stderr } = run else { panic!("{run:?}") };
         assert_eq!(
             (status.code(), stdout.as_slice(), stderr.as_slice()),
             (Some(3), &b"out\n"[..], &b"err\n"[..])
@@ -107,9 +81,7 @@ mod tests {
     #[test]
     fn output_larger_than_a_pipe_does_not_block() {
         let run = run(shell("head -c 1000000 /dev/zero"), Duration::from_secs(60)).unwrap();
-        let Run::Ended { status, stdout, .. } = run else {
-            panic!("{run:?}")
-        };
+        let Run::Ended { status, stdout, .. } = run else { panic!("{run:?}") };
         assert!(status.success());
         assert_eq!(stdout.len(), 1_000_000);
     }

@@ -5,13 +5,16 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ipc_core::{Codec, DecodeError, Value};
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Much larger in memory than in a message.
 #[derive(Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
@@ -73,7 +76,46 @@ pub struct Forest {
     pub favourite: Option<Box<Forest>>,
 }
 
+/// Behind a pointer with counters, as `Rc` deserializes where serde's feature `rc` is on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shared(pub Rc<u8>);
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u8::deserialize(deserializer).map(Rc::new).map(Shared)
+    }
+}
+
+/// A fixed number of fields that are not kept in place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gathered(pub Vec<u64>);
+
+impl<'de> Deserialize<'de> for Gathered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Gather;
+
+        impl<'de> Visitor<'de> for Gather {
+            type Value = Gathered;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("100 numbers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Gathered, A::Error> {
+                let mut numbers = Vec::new();
+                while let Some(number) = seq.next_element()? {
+                    numbers.push(number);
+                }
+                Ok(Gathered(numbers))
+            }
+        }
+
+        deserializer.deserialize_tuple(100, Gather)
+    }
+}
+
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "it is meant to be costly")]
 pub enum Wide {
     Unit,
     Byte(u8),
@@ -170,6 +212,9 @@ shapes! {
     Vec<Newtype<Option<Box<Padded>>>>,
     Vec<Option<Newtype<Box<Padded>>>>,
     Vec<Transparent>,
+    Vec<Shared>,
+    Gathered,
+    Vec<Gathered>,
     Vec<Converted>,
     Vec<Cell<u8>>,
     Vec<(Box<u8>, Box<Padded>)>,

@@ -27,7 +27,9 @@ pub enum SendError {
     Timeout,
     /// Some of the message has gone out. The rest is kept here and goes first, with the next send or `flush`: do not
     /// send the message again.
-    #[error("the message has begun to go out, {left} bytes of it are kept and go first; do not send it again")]
+    #[error(
+        "the message has begun to go out, {left} bytes of it are kept and go first; do not send it again"
+    )]
     Begun {
         /// How many bytes are still to go.
         left: usize,

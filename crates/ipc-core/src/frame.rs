@@ -74,7 +74,12 @@ impl Header {
     /// # Errors
     /// [`FrameError::TooLong`] when `len` exceeds `frame_len_max` or 32 bits, [`FrameError::TooManyHandles`].
     #[inline]
-    pub fn new(kind: FrameKind, len: usize, handles: usize, frame_len_max: usize) -> Result<Self, FrameError> {
+    pub fn new(
+        kind: FrameKind,
+        len: usize,
+        handles: usize,
+        frame_len_max: usize,
+    ) -> Result<Self, FrameError> {
         let too_long = FrameError::TooLong { len: len as u64, limit: frame_len_max.min(u32::MAX as usize) };
         if len > frame_len_max {
             return Err(too_long);

@@ -237,7 +237,9 @@ impl fmt::Display for Refused {
         match self {
             Refused::NoMessage => f.write_str("can only be serialised inside a message to another process"),
             Refused::Twice => f.write_str("has a single owner and stands in the message twice"),
-            Refused::TooMany => write!(f, "would be more than the {HANDLES_MAX} descriptors that a message may have"),
+            Refused::TooMany => {
+                write!(f, "would be more than the {HANDLES_MAX} descriptors that a message may have")
+            }
         }
     }
 }

@@ -32,15 +32,21 @@ pub struct Limits {
 
 impl Limits {
     /// The default limits: what the fields say.
+    ///
+    /// ```
+    /// # use ipc_core::Limits;
+    /// assert_eq!(Limits::new(), Limits::default());
+    /// ```
     pub const fn new() -> Self {
-        Limits {
-            frame_len_max: 64 << 20,
-            depth_max: 128,
-            memory_max: 256 << 20,
-        }
+        Limits { frame_len_max: 64 << 20, depth_max: 128, memory_max: 256 << 20 }
     }
 
     /// The same limits with another [`frame_len_max`](Limits#structfield.frame_len_max).
+    ///
+    /// ```
+    /// # use ipc_core::Limits;
+    /// assert_eq!(Limits::new().frame_len_max(1 << 20).frame_len_max, 1 << 20);
+    /// ```
     #[must_use]
     pub const fn frame_len_max(mut self, bytes: usize) -> Self {
         self.frame_len_max = bytes;
@@ -51,6 +57,11 @@ impl Limits {
     ///
     /// A level of nesting takes a few kilobytes of stack in a debug build. Who raises this much has to
     /// decode on a thread with a larger stack.
+    ///
+    /// ```
+    /// # use ipc_core::Limits;
+    /// assert_eq!(Limits::new().depth_max(64).depth_max, 64);
+    /// ```
     #[must_use]
     pub const fn depth_max(mut self, levels: usize) -> Self {
         self.depth_max = levels;
@@ -58,6 +69,11 @@ impl Limits {
     }
 
     /// The same limits with another [`memory_max`](Limits#structfield.memory_max).
+    ///
+    /// ```
+    /// # use ipc_core::Limits;
+    /// assert_eq!(Limits::new().memory_max(1 << 20).memory_max, 1 << 20);
+    /// ```
     #[must_use]
     pub const fn memory_max(mut self, bytes: usize) -> Self {
         self.memory_max = bytes;

@@ -121,6 +121,14 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, ValueError> {
 }
 
 /// A conversion to or from a [`Value`] failed.
+///
+/// ```
+/// use ipc_core::{Value, ValueError, from_value};
+///
+/// let error = from_value::<u8>(Value::from("seven")).unwrap_err();
+/// assert!(matches!(error, ValueError::Decode(_)));
+/// assert_eq!(error.to_string(), "invalid type: string \"seven\", expected u8");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueError {
@@ -162,9 +170,7 @@ impl serde::de::Error for ValueError {
 
 /// One level less, or the error.
 fn descend(depth_left: usize) -> Result<usize, ValueError> {
-    depth_left
-        .checked_sub(1)
-        .ok_or(ValueError::TooDeep { limit: DEPTH_MAX })
+    depth_left.checked_sub(1).ok_or(ValueError::TooDeep { limit: DEPTH_MAX })
 }
 
 impl Value {
@@ -301,10 +307,7 @@ impl Value {
     /// assert_eq!(Value::Null.get("one"), None);
     /// ```
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.as_map()?
-            .iter()
-            .find(|(name, _)| name.as_str() == Some(key))
-            .map(|(_, value)| value)
+        self.as_map()?.iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
     }
 }
 

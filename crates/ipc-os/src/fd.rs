@@ -61,6 +61,33 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// Takes over a descriptor that this process was started with, by its number and the identity that whoever started it
+/// has named. `None` if there is none of that number, it is another file, or it was not inherited: everything that
+/// Rust opens is close-on-exec, and so is what has been adopted.
+pub fn adopt_inherited(number: i32, expected: (u64, u64)) -> Option<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    /// Two threads must not adopt the same number.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if number < 3 {
+        return None;
+    }
+    // SAFETY: the number is only asked about; if nothing is open there, the call says so.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return None;
+    }
+    // SAFETY: the number is open, as just seen. Nobody here owns it: it was inherited across exec, since it is not
+    // close-on-exec, which all that this process has opened is.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    if identity(fd).ok()? != expected {
+        return None;
+    }
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).ok()?;
+    // SAFETY: as above, and no second caller comes this far for the same number: it is close-on-exec now.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Duplicates `fd` to a number of at least `lowest`, close-on-exec.
 ///
 /// # Errors

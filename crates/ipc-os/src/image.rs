@@ -47,7 +47,24 @@ pub fn address_at(offset: u64) -> io::Result<usize> {
     let address = usize::try_from(offset).ok().and_then(|offset| image.base.checked_add(offset));
     match address {
         Some(address) if image.code.iter().any(|range| range.contains(&address)) => Ok(address),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no code of the program at that offset")),
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no code of the program at that offset"))
+        }
+    }
+}
+
+/// Whether this process runs with more rights than whoever started it (set-user-ID and the like, `AT_SECURE`): it
+/// must not believe its environment or its inherited descriptors.
+pub fn is_secure() -> bool {
+    // SAFETY: reads the auxiliary vector; 0 if the entry is not there.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Names the calling thread for `ps` and debuggers; more than 15 bytes are cut off.
+pub fn set_thread_name(name: &str) {
+    let bytes: Vec<u8> = name.bytes().filter(|b| *b != 0).take(15).collect();
+    if let Ok(name) = std::ffi::CString::new(bytes) {
+        let _ = rustix::thread::set_name(&name);
     }
 }
 

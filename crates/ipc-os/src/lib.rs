@@ -14,4 +14,5 @@ pub mod socket;
 pub mod spawn;
 mod wait;
 
+pub use sigpipe::ignore_sigpipe;
 pub use wait::{Readiness, Waitable, poll_readable, poll_writable, wait};

@@ -34,7 +34,8 @@ pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
 pub fn read_sealed(fd: impl AsFd, len_max: usize) -> io::Result<Vec<u8>> {
     let fd = fd.as_fd();
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let seals = fcntl_get_seals(fd).map_err(|e| invalid(format!("not a memory file that can be sealed: {e}")))?;
+    let seals =
+        fcntl_get_seals(fd).map_err(|e| invalid(format!("not a memory file that can be sealed: {e}")))?;
     if !seals.contains(IMMUTABLE) {
         return Err(invalid("the memory file is not sealed against changes".into()));
     }

@@ -163,6 +163,12 @@ fn ignored() -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Ignores SIGPIPE in this process, as the standard library does before `main`: for code that runs before that.
+pub fn ignore_sigpipe() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 fn block_here() -> bool {
     let mut set = SigSet::empty();
     set.add(Signal::SIGPIPE);

@@ -74,7 +74,8 @@ pub fn send_with(
     descriptors: &[BorrowedFd<'_>],
     mode: Mode,
 ) -> io::Result<usize> {
-    if descriptors.len() > DESCRIPTORS_MAX || (!descriptors.is_empty() && parts.iter().all(|p| p.is_empty())) {
+    if descriptors.len() > DESCRIPTORS_MAX || (!descriptors.is_empty() && parts.iter().all(|p| p.is_empty()))
+    {
         return Err(Errno::INVAL.into());
     }
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
@@ -111,7 +112,8 @@ pub fn receive(
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     loop {
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = match rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *buf)], &mut control, flags) {
+        let received = match rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut *buf)], &mut control, flags)
+        {
             Ok(received) => received,
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
@@ -127,7 +129,10 @@ pub fn receive(
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         if received.flags.contains(ReturnFlags::TRUNC) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet was longer than the buffer for it"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a packet was longer than the buffer for it",
+            ));
         }
         return Ok(received.bytes);
     }

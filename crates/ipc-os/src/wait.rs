@@ -92,7 +92,9 @@ pub fn wait(sources: &[&dyn Waitable], timeout: Option<Duration>) -> io::Result<
     let timeout = if ready_now.is_empty() { timeout } else { Some(Duration::ZERO) };
     poll_until(&mut polled, timeout)?;
     let mut ready = ready_now;
-    ready.extend(polled.iter().zip(index_of).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, index)| index));
+    ready.extend(
+        polled.iter().zip(index_of).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, index)| index),
+    );
     ready.sort_unstable();
     Ok(ready)
 }

@@ -242,7 +242,8 @@ impl<'de, A: DeserializeOwned, B: DeserializeOwned> Deserialize<'de> for Duplex<
         if count > arrived.descriptors.len() {
             return Err(broken());
         }
-        let unread_descriptors = own_all(arrived.descriptors.split_off(count)).map_err(serde::de::Error::custom)?;
+        let unread_descriptors =
+            own_all(arrived.descriptors.split_off(count)).map_err(serde::de::Error::custom)?;
         let tx = Tx::with_rest(Arc::clone(&arrived.end), rest.to_vec(), arrived.descriptors.into());
         let rx = Rx::with_unread(arrived.end, unread.to_vec(), unread_descriptors);
         Ok(Duplex { sender: Sender::over(tx), receiver: Receiver::over(rx) })

@@ -1,10 +1,10 @@
 //! One end of a carrier: its descriptor, what the system calls for it are, and whether it has moved away.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ipc_os::{pipe, socket};

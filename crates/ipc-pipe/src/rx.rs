@@ -32,11 +32,7 @@ impl Rx {
     }
 
     /// An end that arrived with what its last owner had read ahead.
-    pub(crate) fn with_unread(
-        end: Arc<End>,
-        bytes: Vec<u8>,
-        descriptors: VecDeque<OwnedFd>,
-    ) -> Self {
+    pub(crate) fn with_unread(end: Arc<End>, bytes: Vec<u8>, descriptors: VecDeque<OwnedFd>) -> Self {
         let codec = Codec::default();
         let decoder = FrameDecoder::with_bytes(codec.limits().frame_len_max, bytes);
         Rx { end, codec, decoder, descriptors, at_end: false }
@@ -60,9 +56,8 @@ impl Rx {
         }
         let descriptors = self.take_descriptors(header);
         let decoded = match descriptors {
-            Ok(descriptors) => {
-                handle::incoming(descriptors, || self.codec.decode(self.decoder.payload())).map_err(RecvError::from)
-            }
+            Ok(descriptors) => handle::incoming(descriptors, || self.codec.decode(self.decoder.payload()))
+                .map_err(RecvError::from),
             Err(error) => Err(error),
         };
         self.consume();
@@ -227,7 +222,11 @@ impl Rx {
             io::ErrorKind::ConnectionReset => Err(self.ended()),
             io::ErrorKind::WouldBlock => {
                 if until.is_over() {
-                    return Err(if matches!(until, Until::Now) { RecvError::Empty } else { RecvError::Timeout });
+                    return Err(if matches!(until, Until::Now) {
+                        RecvError::Empty
+                    } else {
+                        RecvError::Timeout
+                    });
                 }
                 ipc_os::poll_readable(self.end.as_fd(), until.left()).map_err(RecvError::Io)?;
                 Ok(())

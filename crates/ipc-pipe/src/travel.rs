@@ -49,10 +49,7 @@ pub(crate) fn serialize<T: DeserializeOwned, S: Serializer>(
         return Err(S::Error::custom("this end was moved to another process"));
     }
     let schema = Schema::of::<T>();
-    let head = Head {
-        socket: end.transport() != Transport::Pipe,
-        schema: schema.text().to_owned(),
-    };
+    let head = Head { socket: end.transport() != Transport::Pipe, schema: schema.text().to_owned() };
     let mut metadata = vec![0; 4];
     Codec::default().encode(&head, &mut metadata).map_err(S::Error::custom)?;
     let head_len = u32::try_from(metadata.len() - 4).map_err(S::Error::custom)?;

@@ -1,1 +1,96 @@
-//! being written
+//! What the tests of the `ipc` crates share: a watchdog, and counts of what must not leak.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+/// No step of a test takes longer, on however slow a machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends the test process with a message if it is not dropped within [`PATIENCE`]: a hang becomes a failure.
+#[derive(Debug)]
+pub struct Watchdog {
+    _alive: std::sync::mpsc::Sender<()>,
+}
+
+/// Starts a watchdog for the test of that name.
+#[must_use = "the watchdog watches until it is dropped"]
+pub fn watchdog(test: &'static str) -> Watchdog {
+    let (alive, dropped) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if dropped.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {test} has not ended within {PATIENCE:?}");
+            std::process::abort();
+        }
+    });
+    Watchdog { _alive: alive }
+}
+
+/// Waits until `done` holds.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// How many descriptors this process has open.
+///
+/// # Panics
+/// Without `/proc`.
+pub fn open_descriptors() -> usize {
+    // The listing itself holds one.
+    std::fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
+}
+
+/// The state letter of a process (`R`, `S`, `Z`, …); `None` when it is gone.
+pub fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold anything.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Whether a process runs: it exists and is no zombie.
+pub fn is_running(pid: u32) -> bool {
+    process_state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// How many zombies this process has as children.
+///
+/// # Panics
+/// Without `/proc`.
+pub fn zombies() -> usize {
+    let me = std::process::id();
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+            fields.next() == Some("Z") && fields.next().and_then(|parent| parent.parse().ok()) == Some(me)
+        })
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_see_what_is_there() {
+        let before = open_descriptors();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(open_descriptors() > before || before > 1);
+        drop(file);
+        assert!(is_running(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        eventually("the child is a zombie", || process_state(pid) == Some('Z'));
+        assert!(zombies() >= 1 && !is_running(pid));
+        child.wait().unwrap();
+        assert_eq!(process_state(pid), None);
+    }
+}

@@ -1,1 +1,16 @@
-//! being written
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub use ipc_core as core;
+pub use ipc_core::{Error, ErrorKind};
+
+#[cfg(feature = "pipe")]
+pub use ipc_pipe as pipe;
+
+#[cfg(feature = "process")]
+pub use ipc_process as process;
+#[cfg(feature = "process")]
+pub use ipc_process::{Process, init};
+
+/// A result with the error of any of the crates.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

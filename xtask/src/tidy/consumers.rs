@@ -19,26 +19,13 @@ pub(super) fn check(packages: &[Package], consumers: &[Package]) -> Vec<Finding>
     let mut findings = Vec::new();
     for package in packages.iter().filter(|package| package.public) {
         if package.name != UMBRELLA {
-            if !consumers
-                .iter()
-                .any(|consumer| uses_alone(consumer, &package.name, None))
-            {
-                findings.push(Finding::new(
-                    &package.name,
-                    "no program in consumers/ uses it alone",
-                ));
+            if !consumers.iter().any(|consumer| uses_alone(consumer, &package.name, None)) {
+                findings.push(Finding::new(&package.name, "no program in consumers/ uses it alone"));
             }
             continue;
         }
-        for feature in package
-            .features
-            .iter()
-            .filter(|feature| !NO_MECHANISMS.contains(&feature.as_str()))
-        {
-            if !consumers
-                .iter()
-                .any(|consumer| uses_alone(consumer, UMBRELLA, Some(feature)))
-            {
+        for feature in package.features.iter().filter(|feature| !NO_MECHANISMS.contains(&feature.as_str())) {
+            if !consumers.iter().any(|consumer| uses_alone(consumer, UMBRELLA, Some(feature))) {
                 let text = format!("no program in consumers/ uses it with the feature `{feature}` alone");
                 findings.push(Finding::new(UMBRELLA, text));
             }
@@ -58,10 +45,7 @@ pub(super) fn check(packages: &[Package], consumers: &[Package]) -> Vec<Finding>
 
 /// Whether `name` is all that `consumer` takes from the workspace, with just this feature.
 fn uses_alone(consumer: &Package, name: &str, feature: Option<&str>) -> bool {
-    let mut by_path = consumer
-        .dependencies
-        .iter()
-        .filter(|dependency| dependency.path.is_some());
+    let mut by_path = consumer.dependencies.iter().filter(|dependency| dependency.path.is_some());
     let (Some(only), None) = (by_path.next(), by_path.next()) else {
         return false;
     };
@@ -89,11 +73,7 @@ mod tests {
             dir: name.into(),
             public: true,
             dependencies: vec![],
-            targets: vec![Target {
-                name: name.into(),
-                kinds: vec!["bin".into()],
-                source: "main.rs".into(),
-            }],
+            targets: vec![Target { name: name.into(), kinds: vec!["bin".into()], source: "main.rs".into() }],
             features: features.iter().map(|feature| String::from(*feature)).collect(),
         }
     }
@@ -113,14 +93,8 @@ mod tests {
     }
 
     fn found(consumers: &[Package]) -> Vec<String> {
-        let packages = [
-            public("ipc-a", &["test"]),
-            public("ipc", &["default", "full", "a"]),
-        ];
-        check(&packages, consumers)
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        let packages = [public("ipc-a", &["test"]), public("ipc", &["default", "full", "a"])];
+        check(&packages, consumers).iter().map(Finding::to_string).collect()
     }
 
     #[test]
@@ -132,16 +106,10 @@ mod tests {
         assert_eq!(found(std::slice::from_ref(&umbrella)), [no_alone]);
         let both = consumer("a", &[("ipc-a", &[]), ("ipc-b", &[])]);
         assert_eq!(found(&[both, umbrella.clone()]), [no_alone]);
-        assert_eq!(
-            found(&[consumer("a", &[("ipc-a", &["test"])]), umbrella]),
-            [no_alone]
-        );
+        assert_eq!(found(&[consumer("a", &[("ipc-a", &["test"])]), umbrella]), [no_alone]);
         let no_feature = "ipc: no program in consumers/ uses it with the feature `a` alone";
         assert_eq!(found(std::slice::from_ref(&alone)), [no_feature]);
-        assert_eq!(
-            found(&[alone, consumer("umbrella-a", &[("ipc", &["a", "full"])])]),
-            [no_feature]
-        );
+        assert_eq!(found(&[alone, consumer("umbrella-a", &[("ipc", &["a", "full"])])]), [no_feature]);
     }
 
     #[test]

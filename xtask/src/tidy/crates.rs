@@ -32,22 +32,13 @@ pub(super) fn check(crates: &[Facts]) -> Vec<Finding> {
             }
         };
         let internal = ["ipc-examples", "ipc-benches"].contains(&facts.name.as_str());
-        require(
-            internal || facts.name == facts.dir,
-            "is not called as its directory",
-        );
-        require(
-            !facts.description.trim().is_empty(),
-            "has no description in its manifest",
-        );
+        require(internal || facts.name == facts.dir, "is not called as its directory");
+        require(!facts.description.trim().is_empty(), "has no description in its manifest");
         if facts.public {
             require(facts.has_readme, "has no README.md");
             require(facts.has_changelog, "has no CHANGELOG.md");
             require(facts.example_count > 0, "has no example");
-            require(
-                facts.library.as_deref().is_some_and(has_docs),
-                "has no library with crate docs",
-            );
+            require(facts.library.as_deref().is_some_and(has_docs), "has no library with crate docs");
         }
     }
     findings
@@ -55,14 +46,8 @@ pub(super) fn check(crates: &[Facts]) -> Vec<Finding> {
 
 /// Whether the crate's root says what the crate is: in itself or by taking in the README.
 fn has_docs(library: &str) -> bool {
-    let first = library
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or_default();
-    let own = first
-        .strip_prefix("//!")
-        .is_some_and(|text| !text.trim().is_empty());
+    let first = library.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let own = first.strip_prefix("//!").is_some_and(|text| !text.trim().is_empty());
     let code: String = code_only(library).split_whitespace().collect();
     own || code.contains("#![doc=include_str!(")
 }
@@ -71,31 +56,19 @@ fn has_docs(library: &str) -> bool {
 pub(super) fn facts(packages: &[Package], root: &Path) -> Vec<Facts> {
     let facts = packages.iter().map(|package| Facts {
         name: package.name.clone(),
-        dir: package
-            .dir
-            .file_name()
-            .unwrap_or(root.as_os_str())
-            .to_string_lossy()
-            .into_owned(),
+        dir: package.dir.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned(),
         public: package.public,
         description: package.description.clone(),
         has_readme: has_text(&package.dir.join("README.md")),
         has_changelog: has_text(&package.dir.join("CHANGELOG.md")),
         library: library(package),
-        example_count: package
-            .targets
-            .iter()
-            .filter(|target| target.is("example"))
-            .count(),
+        example_count: package.targets.iter().filter(|target| target.is("example")).count(),
     });
     facts.collect()
 }
 
 fn library(package: &Package) -> Option<String> {
-    let target = package
-        .targets
-        .iter()
-        .find(|target| target.is("lib") || target.is("proc-macro"))?;
+    let target = package.targets.iter().find(|target| target.is("lib") || target.is("proc-macro"))?;
     fs::read_to_string(&target.source).ok()
 }
 
@@ -132,20 +105,11 @@ mod tests {
         assert_eq!(found(|f| f.has_readme = false), ["ipc-a: has no README.md"]);
         assert_eq!(found(|f| f.has_changelog = false), ["ipc-a: has no CHANGELOG.md"]);
         assert_eq!(found(|f| f.example_count = 0), ["ipc-a: has no example"]);
-        assert_eq!(
-            found(|f| f.description = " ".into()),
-            ["ipc-a: has no description in its manifest"]
-        );
-        assert_eq!(
-            found(|f| f.dir = "b".into()),
-            ["ipc-a: is not called as its directory"]
-        );
-        for library in [
-            None,
-            Some("pub fn a() {}"),
-            Some("//!\nmod b;"),
-            Some("// #![doc = include_str!(\"x\")]"),
-        ] {
+        assert_eq!(found(|f| f.description = " ".into()), ["ipc-a: has no description in its manifest"]);
+        assert_eq!(found(|f| f.dir = "b".into()), ["ipc-a: is not called as its directory"]);
+        for library in
+            [None, Some("pub fn a() {}"), Some("//!\nmod b;"), Some("// #![doc = include_str!(\"x\")]")]
+        {
             let findings = found(|f| f.library = library.map(String::from));
             assert_eq!(findings, ["ipc-a: has no library with crate docs"], "{library:?}");
         }
@@ -153,20 +117,14 @@ mod tests {
 
     #[test]
     fn the_readme_can_be_the_docs() {
-        assert_eq!(
-            found(|f| f.library = Some("#![doc = include_str!(\"../README.md\")]".into())),
-            [""; 0]
-        );
+        assert_eq!(found(|f| f.library = Some("#![doc = include_str!(\"../README.md\")]".into())), [""; 0]);
     }
 
     #[test]
     fn an_internal_package_needs_less() {
         let spoil = |f: &mut Facts| (f.public, f.has_readme, f.example_count) = (false, false, 0);
         assert_eq!(found(spoil), [""; 0]);
-        assert_eq!(
-            found(|f| (f.public, f.description) = (false, String::new())).len(),
-            1
-        );
+        assert_eq!(found(|f| (f.public, f.description) = (false, String::new())).len(), 1);
     }
 
     #[test]
@@ -174,14 +132,7 @@ mod tests {
         let metadata = crate::cargo::Metadata::workspace().unwrap();
         let facts = facts(&metadata.packages, crate::cargo::root());
         let xtask = facts.iter().find(|facts| facts.name == "xtask").unwrap();
-        assert_eq!(
-            (xtask.public, xtask.has_readme, xtask.library.as_ref()),
-            (false, false, None)
-        );
-        assert!(
-            facts
-                .iter()
-                .any(|facts| facts.name == "ipc-core" && facts.library.is_some())
-        );
+        assert_eq!((xtask.public, xtask.has_readme, xtask.library.as_ref()), (false, false, None));
+        assert!(facts.iter().any(|facts| facts.name == "ipc-core" && facts.library.is_some()));
     }
 }

@@ -23,14 +23,8 @@ pub(super) fn check(counts: &[(String, usize)], limits: &[(&str, usize)]) -> Vec
         };
         findings.push(Finding::new(name, text));
     }
-    for (limited, _) in limits
-        .iter()
-        .filter(|(limited, _)| !counts.iter().any(|(name, _)| name == limited))
-    {
-        findings.push(Finding::new(
-            *limited,
-            "has a limit of dependencies, but is no public crate",
-        ));
+    for (limited, _) in limits.iter().filter(|(limited, _)| !counts.iter().any(|(name, _)| name == limited)) {
+        findings.push(Finding::new(*limited, "has a limit of dependencies, but is no public crate"));
     }
     findings
 }
@@ -41,15 +35,7 @@ pub(super) fn count_all(packages: &[Package]) -> Outcome<Vec<(String, usize)>> {
         .iter()
         .filter(|package| package.public)
         .map(|package| {
-            let shape = [
-                "tree",
-                "--edges",
-                "normal",
-                "--prefix",
-                "none",
-                "--all-features",
-                "--package",
-            ];
+            let shape = ["tree", "--edges", "normal", "--prefix", "none", "--all-features", "--package"];
             let mut command = cargo::cargo(shape);
             command.arg(&package.name);
             Ok((package.name.clone(), external(&cargo::output(command)?).len()))
@@ -63,10 +49,7 @@ fn external(tree: &str) -> BTreeSet<(&str, &str)> {
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let (name, version) = (words.next()?, words.next()?);
-            words
-                .next()
-                .is_none_or(|origin| !origin.starts_with("(/"))
-                .then_some((name, version))
+            words.next().is_none_or(|origin| !origin.starts_with("(/")).then_some((name, version))
         })
         .collect()
 }
@@ -76,10 +59,7 @@ mod tests {
     use super::*;
 
     fn found(count: usize, limits: &[(&str, usize)]) -> Vec<String> {
-        check(&[("a".to_owned(), count)], limits)
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        check(&[("a".to_owned(), count)], limits).iter().map(Finding::to_string).collect()
     }
 
     #[test]
@@ -102,26 +82,14 @@ mod tests {
     fn limits_hold_in_both_directions() {
         assert_eq!(found(5, &[("a", 5)]), [""; 0]);
         assert_eq!(found(5, &[("a", 8)]), [""; 0]);
-        assert_eq!(
-            found(5, &[("a", 4)]),
-            ["a: brings 5 packages along, 4 are allowed"]
-        );
-        assert_eq!(
-            found(5, &[("a", 9)]),
-            ["a: brings 5 packages along: lower its limit of 9"]
-        );
+        assert_eq!(found(5, &[("a", 4)]), ["a: brings 5 packages along, 4 are allowed"]);
+        assert_eq!(found(5, &[("a", 9)]), ["a: brings 5 packages along: lower its limit of 9"]);
     }
 
     #[test]
     fn crates_and_limits_match_one_another() {
-        assert_eq!(
-            found(5, &[]),
-            ["a: brings 5 packages along and has no limit in tidy's list"]
-        );
+        assert_eq!(found(5, &[]), ["a: brings 5 packages along and has no limit in tidy's list"]);
         let stale = found(5, &[("a", 5), ("gone", 1)]);
-        assert_eq!(
-            stale,
-            ["gone: has a limit of dependencies, but is no public crate"]
-        );
+        assert_eq!(stale, ["gone: has a limit of dependencies, but is no public crate"]);
     }
 }

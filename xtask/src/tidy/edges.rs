@@ -20,17 +20,10 @@ pub(super) fn check(packages: &[Package], allowed: &[Edges]) -> Vec<Finding> {
     let is_ours = |name: &str| packages.iter().any(|package| package.name == name);
     for package in packages {
         let Some(edges) = allowed.iter().find(|edges| edges.package == package.name) else {
-            findings.push(Finding::new(
-                &package.name,
-                "is not in tidy's list of dependency edges",
-            ));
+            findings.push(Finding::new(&package.name, "is not in tidy's list of dependency edges"));
             continue;
         };
-        for dependency in package
-            .dependencies
-            .iter()
-            .filter(|dependency| is_ours(&dependency.name))
-        {
+        for dependency in package.dependencies.iter().filter(|dependency| is_ours(&dependency.name)) {
             let name = dependency.name.as_str();
             let fine = match dependency.kind {
                 Kind::Normal | Kind::Build => edges.normal.contains(&name),
@@ -43,15 +36,8 @@ pub(super) fn check(packages: &[Package], allowed: &[Edges]) -> Vec<Finding> {
                 }
             };
             if !fine {
-                let kind = if dependency.kind == Kind::Dev {
-                    "in its tests "
-                } else {
-                    ""
-                };
-                findings.push(Finding::new(
-                    &package.name,
-                    format!("must not {kind}depend on {name}"),
-                ));
+                let kind = if dependency.kind == Kind::Dev { "in its tests " } else { "" };
+                findings.push(Finding::new(&package.name, format!("must not {kind}depend on {name}")));
             }
         }
     }
@@ -89,88 +75,42 @@ mod tests {
     }
 
     const ALLOWED: &[Edges] = &[
-        Edges {
-            package: "low",
-            normal: &[],
-            dev: &["side"],
-        },
-        Edges {
-            package: "side",
-            normal: &[],
-            dev: &[],
-        },
-        Edges {
-            package: "high",
-            normal: &["low"],
-            dev: &[],
-        },
-        Edges {
-            package: TEST_SUPPORT,
-            normal: &["low"],
-            dev: &[],
-        },
+        Edges { package: "low", normal: &[], dev: &["side"] },
+        Edges { package: "side", normal: &[], dev: &[] },
+        Edges { package: "high", normal: &["low"], dev: &[] },
+        Edges { package: TEST_SUPPORT, normal: &["low"], dev: &[] },
     ];
 
     fn found(low: &[(&str, Kind)], high: &[(&str, Kind)]) -> Vec<String> {
-        let packages = [
-            package("low", low),
-            package("side", &[]),
-            package("high", high),
-            package(TEST_SUPPORT, &[]),
-        ];
+        let packages =
+            [package("low", low), package("side", &[]), package("high", high), package(TEST_SUPPORT, &[])];
         check(&packages, ALLOWED).iter().map(Finding::to_string).collect()
     }
 
     #[test]
     fn allowed_edges_pass() {
-        let low = [
-            ("serde", Kind::Normal),
-            (TEST_SUPPORT, Kind::Dev),
-            ("side", Kind::Dev),
-            ("low", Kind::Dev),
-        ];
+        let low =
+            [("serde", Kind::Normal), (TEST_SUPPORT, Kind::Dev), ("side", Kind::Dev), ("low", Kind::Dev)];
         let high = [("low", Kind::Normal), ("low", Kind::Dev)];
         assert_eq!(found(&low, &high), [""; 0]);
     }
 
     #[test]
     fn an_arrow_that_points_up_is_found() {
-        assert_eq!(
-            found(&[("high", Kind::Normal)], &[]),
-            ["low: must not depend on high"]
-        );
-        assert_eq!(
-            found(&[("high", Kind::Build)], &[]),
-            ["low: must not depend on high"]
-        );
-        assert_eq!(
-            found(&[("high", Kind::Dev)], &[]),
-            ["low: must not in its tests depend on high"]
-        );
+        assert_eq!(found(&[("high", Kind::Normal)], &[]), ["low: must not depend on high"]);
+        assert_eq!(found(&[("high", Kind::Build)], &[]), ["low: must not depend on high"]);
+        assert_eq!(found(&[("high", Kind::Dev)], &[]), ["low: must not in its tests depend on high"]);
     }
 
     #[test]
     fn a_test_edge_does_not_allow_a_normal_one() {
-        assert_eq!(
-            found(&[("side", Kind::Normal)], &[]),
-            ["low: must not depend on side"]
-        );
-        assert_eq!(
-            found(&[(TEST_SUPPORT, Kind::Normal)], &[]),
-            ["low: must not depend on ipc-testkit"]
-        );
+        assert_eq!(found(&[("side", Kind::Normal)], &[]), ["low: must not depend on side"]);
+        assert_eq!(found(&[(TEST_SUPPORT, Kind::Normal)], &[]), ["low: must not depend on ipc-testkit"]);
     }
 
     #[test]
     fn packages_and_entries_match_one_another() {
-        let findings = check(
-            &[package("new", &[])],
-            &[Edges {
-                package: "gone",
-                normal: &[],
-                dev: &[],
-            }],
-        );
+        let findings = check(&[package("new", &[])], &[Edges { package: "gone", normal: &[], dev: &[] }]);
         let places: Vec<&str> = findings.iter().map(|finding| finding.place.as_str()).collect();
         assert_eq!(places, ["new", "gone"]);
     }

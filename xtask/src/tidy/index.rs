@@ -24,37 +24,22 @@ pub(super) struct Example {
 /// that run an example which does not exist. That its links lead somewhere is checked with all other links.
 pub(super) fn check(examples: &[Example], index: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let linked: Vec<String> = links::targets(index)
-        .into_iter()
-        .filter_map(|(_, target)| resolve(PATH, target))
-        .collect();
+    let linked: Vec<String> =
+        links::targets(index).into_iter().filter_map(|(_, target)| resolve(PATH, target)).collect();
     for (position, example) in examples.iter().enumerate() {
         let dir = example.source.strip_suffix("/main.rs");
-        if !linked
-            .iter()
-            .any(|link| *link == example.source || Some(link.as_str()) == dir)
-        {
-            let text = format!(
-                "has no link to {}, `{}` of {}",
-                example.source, example.name, example.package
-            );
+        if !linked.iter().any(|link| *link == example.source || Some(link.as_str()) == dir) {
+            let text =
+                format!("has no link to {}, `{}` of {}", example.source, example.name, example.package);
             findings.push(Finding::new(PATH, text));
         }
         // Cargo builds them into one directory: the second would overwrite the first.
-        if let Some(other) = examples[..position]
-            .iter()
-            .find(|other| other.name == example.name)
-        {
-            findings.push(Finding::new(
-                &example.source,
-                format!("has the same name as {}", other.source),
-            ));
+        if let Some(other) = examples[..position].iter().find(|other| other.name == example.name) {
+            findings.push(Finding::new(&example.source, format!("has the same name as {}", other.source)));
         }
     }
     for (line, number) in index.lines().zip(1..) {
-        let words: Vec<&str> = line
-            .split(|c: char| c.is_whitespace() || "`|".contains(c))
-            .collect();
+        let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "`|".contains(c)).collect();
         for pair in words.windows(2).filter(|pair| pair[0] == "--example") {
             if !examples.iter().any(|example| example.name == pair[1]) {
                 findings.push(Finding::new(
@@ -69,9 +54,7 @@ pub(super) fn check(examples: &[Example], index: &str) -> Vec<Finding> {
 
 /// The examples of all crates, and the programs of the package of examples.
 pub(super) fn examples(packages: &[Package], root: &Path) -> Vec<Example> {
-    let all = packages
-        .iter()
-        .flat_map(|package| package.targets.iter().map(move |target| (package, target)));
+    let all = packages.iter().flat_map(|package| package.targets.iter().map(move |target| (package, target)));
     all.filter(|(package, target)| is_example(package, target))
         .map(|(package, target)| Example {
             package: package.name.clone(),
@@ -90,18 +73,12 @@ mod tests {
     use super::*;
 
     fn example(name: &str, source: &str) -> Example {
-        Example {
-            package: "ipc-a".into(),
-            name: name.into(),
-            source: source.into(),
-        }
+        Example { package: "ipc-a".into(), name: name.into(), source: source.into() }
     }
 
     fn found(index: &str) -> Vec<String> {
-        let examples = [
-            example("hello", "crates/ipc-a/examples/hello.rs"),
-            example("tour", "examples/tour/main.rs"),
-        ];
+        let examples =
+            [example("hello", "crates/ipc-a/examples/hello.rs"), example("tour", "examples/tour/main.rs")];
         check(&examples, index).iter().map(Finding::to_string).collect()
     }
 
@@ -118,29 +95,20 @@ mod tests {
     fn an_example_that_is_not_in_the_index_is_found() {
         let missing = ["examples/README.md: has no link to crates/ipc-a/examples/hello.rs, `hello` of ipc-a"];
         assert_eq!(found("hello and [tour](tour)"), missing);
-        assert_eq!(
-            found("[hello](../crates/ipc-b/examples/hello.rs), [tour](tour)"),
-            missing
-        );
+        assert_eq!(found("[hello](../crates/ipc-b/examples/hello.rs), [tour](tour)"), missing);
         assert_eq!(found("").len(), 2);
     }
 
     #[test]
     fn a_command_for_an_example_that_is_gone_is_found() {
         let index = format!("{GOOD}\nor `cargo run -p ipc-a --example goodbye`\n");
-        assert_eq!(
-            found(&index),
-            ["examples/README.md:4: no example is called `goodbye`"]
-        );
+        assert_eq!(found(&index), ["examples/README.md:4: no example is called `goodbye`"]);
     }
 
     #[test]
     fn two_examples_of_one_name_are_found() {
         let examples = [example("hello", "a/hello.rs"), example("hello", "b/hello.rs")];
         let findings = check(&examples, "[1](../a/hello.rs) [2](../b/hello.rs)");
-        assert_eq!(
-            findings,
-            [Finding::new("b/hello.rs", "has the same name as a/hello.rs")]
-        );
+        assert_eq!(findings, [Finding::new("b/hello.rs", "has the same name as a/hello.rs")]);
     }
 }

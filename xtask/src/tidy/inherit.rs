@@ -36,10 +36,7 @@ pub(super) fn check(manifests: &[File]) -> Vec<Finding> {
 /// Whether `[section]` has `key.workspace = true`, or `workspace = true` if there is no key.
 fn inherits(manifest: &str, section: &str, key: &str) -> bool {
     let mut current = "";
-    for line in manifest
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-    {
+    for line in manifest.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
         if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             current = header.trim();
             continue;
@@ -63,10 +60,7 @@ pub(super) fn manifests(packages: &[Package], root: &Path) -> Outcome<Vec<File>>
         .iter()
         .map(|package| {
             let path = relative(root, &package.dir.join("Cargo.toml"));
-            Ok(File {
-                text: read(root, &path)?,
-                path,
-            })
+            Ok(File { text: read(root, &path)?, path })
         })
         .collect()
 }
@@ -79,28 +73,16 @@ mod tests {
         rust-version = { workspace = true }\nlicense.workspace = true # both\n\n[lints]\nworkspace = true\n";
 
     fn found(text: &str) -> Vec<String> {
-        check(&[File::new("a/Cargo.toml", text)])
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        check(&[File::new("a/Cargo.toml", text)]).iter().map(Finding::to_string).collect()
     }
 
     #[test]
     fn a_manifest_that_goes_its_own_way_is_found() {
         assert_eq!(found(GOOD), [""; 0]);
         let own_edition = GOOD.replace("edition.workspace = true", "edition = \"2021\"");
-        assert_eq!(
-            found(&own_edition),
-            ["a/Cargo.toml: does not inherit `edition` from the workspace"]
-        );
+        assert_eq!(found(&own_edition), ["a/Cargo.toml: does not inherit `edition` from the workspace"]);
         let own_lints = GOOD.replace("[lints]", "[features]");
-        assert_eq!(
-            found(&own_lints),
-            ["a/Cargo.toml: does not inherit `lints` from the workspace"]
-        );
-        assert_eq!(
-            found("# [package]\n# edition.workspace = true\n").len(),
-            INHERITED.len()
-        );
+        assert_eq!(found(&own_lints), ["a/Cargo.toml: does not inherit `lints` from the workspace"]);
+        assert_eq!(found("# [package]\n# edition.workspace = true\n").len(), INHERITED.len());
     }
 }

@@ -48,10 +48,7 @@ pub(super) fn check(files: &[File], allowed: &[(&str, &str, &str)]) -> Vec<Findi
         }
     }
     for ((path, text, _), _) in allowed.iter().zip(&needed).filter(|(_, needed)| !**needed) {
-        findings.push(Finding::new(
-            *path,
-            format!("`{text}` is in tidy's list of left-overs without need"),
-        ));
+        findings.push(Finding::new(*path, format!("`{text}` is in tidy's list of left-overs without need")));
     }
     findings
 }
@@ -71,30 +68,20 @@ fn find(file: &File) -> Vec<(usize, String)> {
         found.extend(words(text, note).map(|at| (at, note.to_owned())));
     }
     for place in PLACES {
-        let hits = text
-            .match_indices(place)
-            .filter(|(at, _)| begins_a_path(text, *at));
+        let hits = text.match_indices(place).filter(|(at, _)| begins_a_path(text, *at));
         found.extend(hits.map(|(at, _)| (at, place.to_owned())));
     }
     for home in HOMES {
-        for (at, _) in text
-            .match_indices(home)
-            .filter(|(at, _)| begins_a_path(text, *at))
-        {
+        for (at, _) in text.match_indices(home).filter(|(at, _)| begins_a_path(text, *at)) {
             let rest = &text[at + home.len()..];
-            let name = rest
-                .split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)))
-                .next();
+            let name = rest.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))).next();
             if let Some(name) = name.filter(|name| !name.is_empty()) {
                 found.push((at, format!("{home}{name}")));
             }
         }
     }
     for registry in REGISTRIES {
-        found.extend(
-            text.match_indices(registry)
-                .map(|(at, _)| (at, registry.to_owned())),
-        );
+        found.extend(text.match_indices(registry).map(|(at, _)| (at, registry.to_owned())));
     }
     found.sort();
     found
@@ -113,10 +100,7 @@ fn ignored_without_reason(text: &str, code: &str) -> Vec<(usize, String)> {
         rest.starts_with(']') || rest.trim_start_matches('=').trim_start().starts_with("\"\"")
     };
     let attributes = code.match_indices("#[ignore").map(|(at, _)| at);
-    attributes
-        .filter(|&at| silent(at))
-        .map(|at| (at, "a test ignored without a reason".to_owned()))
-        .collect()
+    attributes.filter(|&at| silent(at)).map(|at| (at, "a test ignored without a reason".to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -124,10 +108,7 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        check(&[File::new(path, text)], &[])
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        check(&[File::new(path, text)], &[]).iter().map(Finding::to_string).collect()
     }
 
     #[test]
@@ -139,28 +120,17 @@ mod tests {
             );
         }
         for note in NOTES {
-            assert_eq!(
-                found("a.md", &format!("x\n\n{note}: later")),
-                [format!("a.md:3: left over: {note}")]
-            );
+            assert_eq!(found("a.md", &format!("x\n\n{note}: later")), [format!("a.md:3: left over: {note}")]);
             assert_eq!(found("a.rs", &format!("// {note}")).len(), 1);
         }
         for place in PLACES {
-            assert_eq!(
-                found("a.toml", &format!("dir = \"{place}main\"")).len(),
-                1,
-                "{place}"
-            );
+            assert_eq!(found("a.toml", &format!("dir = \"{place}main\"")).len(), 1, "{place}");
         }
         for home in HOMES {
             assert_eq!(found("run", &format!("cd {home}someone/src")).len(), 1, "{home}");
         }
         for registry in REGISTRIES {
-            assert_eq!(
-                found("config.toml", &format!("x = \"{registry}\"")).len(),
-                1,
-                "{registry}"
-            );
+            assert_eq!(found("config.toml", &format!("x = \"{registry}\"")).len(), 1, "{registry}");
         }
         assert_eq!(found("a.rs", "#[test]\n#[ignore]\nfn f() {}").len(), 1);
         assert_eq!(found("a.rs", "#[test]\n#[ignore = \"\"]\nfn f() {}").len(), 1);
@@ -168,28 +138,12 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_one_is_not() {
-        for macro_like in [
-            "my_dbg!()",
-            "dbg",
-            "// say todo!() in a comment",
-            "\"todo!()\"",
-            "fn dbg() {}",
-        ] {
+        for macro_like in ["my_dbg!()", "dbg", "// say todo!() in a comment", "\"todo!()\"", "fn dbg() {}"] {
             assert_eq!(found("a.rs", macro_like), [""; 0], "{macro_like}");
         }
-        assert_eq!(
-            found("a.rs", "#[ignore = \"takes a minute\"]\nfn f() {}"),
-            [""; 0]
-        );
-        assert_eq!(
-            found("a.rs", &format!("\"name.{0}{0}\"", NOTES[2])),
-            [""; 0],
-            "a template of mkstemp"
-        );
-        assert_eq!(
-            found("a.md", &format!("crates{}x and ${{dir}}{}", PLACES[0], PLACES[0])),
-            [""; 0]
-        );
+        assert_eq!(found("a.rs", "#[ignore = \"takes a minute\"]\nfn f() {}"), [""; 0]);
+        assert_eq!(found("a.rs", &format!("\"name.{0}{0}\"", NOTES[2])), [""; 0], "a template of mkstemp");
+        assert_eq!(found("a.md", &format!("crates{}x and ${{dir}}{}", PLACES[0], PLACES[0])), [""; 0]);
         assert_eq!(found("a.md", &format!("{}<name>/x", HOMES[0])), [""; 0]);
         assert_eq!(found("a.md", "https://crates.io/crates/serde"), [""; 0]);
     }
@@ -199,11 +153,7 @@ mod tests {
         let text = format!("cd {}someone", HOMES[0]);
         let allowance = [("a.md", "someone", "an example of a path")];
         assert!(check(&[File::new("a.md", &text)], &allowance).is_empty());
-        assert_eq!(
-            check(&[File::new("b.md", &text)], &allowance).len(),
-            2,
-            "the text, and the allowance"
-        );
+        assert_eq!(check(&[File::new("b.md", &text)], &allowance).len(), 2, "the text, and the allowance");
         assert_eq!(
             check(&[File::new("a.md", &text)], &[("a.md", "someone", "")]).len(),
             2,

@@ -15,19 +15,14 @@ pub(super) fn check(files: &[File], reasons: &[(&str, &str)]) -> Vec<Finding> {
     for file in files {
         let lines = file.text.lines().count();
         if lines > LINES_MAX && !has_reason(reasons, &file.path) {
-            findings.push(Finding::new(
-                &file.path,
-                format!("{lines} lines, {LINES_MAX} are allowed: split it"),
-            ));
+            findings
+                .push(Finding::new(&file.path, format!("{lines} lines, {LINES_MAX} are allowed: split it")));
         }
     }
     for (path, _) in reasons {
         let long = |file: &File| file.path == *path && file.text.lines().count() > LINES_MAX;
         if !files.iter().any(long) {
-            findings.push(Finding::new(
-                *path,
-                "is in tidy's list of long files without need",
-            ));
+            findings.push(Finding::new(*path, "is in tidy's list of long files without need"));
         }
     }
     findings
@@ -43,9 +38,7 @@ pub(super) fn notes(files: &[File], reasons: &[(&str, &str)]) -> Vec<Finding> {
 }
 
 fn has_reason(reasons: &[(&str, &str)], path: &str) -> bool {
-    reasons
-        .iter()
-        .any(|(allowed, reason)| *allowed == path && !reason.is_empty())
+    reasons.iter().any(|(allowed, reason)| *allowed == path && !reason.is_empty())
 }
 
 #[cfg(test)]
@@ -74,10 +67,7 @@ mod tests {
     fn long_is_noted() {
         assert!(notes(&file(LINES_NOTED), &[]).is_empty());
         assert_eq!(notes(&file(LINES_NOTED + 1), &[]).len(), 1);
-        assert!(
-            notes(&file(LINES_MAX + 1), &[]).is_empty(),
-            "an error, not a note"
-        );
+        assert!(notes(&file(LINES_MAX + 1), &[]).is_empty(), "an error, not a note");
         assert_eq!(notes(&file(LINES_MAX + 1), &[("a.rs", "one table")]).len(), 1);
     }
 }

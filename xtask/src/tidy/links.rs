@@ -13,11 +13,7 @@ pub(super) fn check(files: &[File], exists: impl Fn(&str) -> bool) -> Vec<Findin
                 continue;
             }
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let resolved = if path.is_empty() {
-                Some(file.path.clone())
-            } else {
-                resolve(&file.path, path)
-            };
+            let resolved = if path.is_empty() { Some(file.path.clone()) } else { resolve(&file.path, path) };
             let text = match resolved {
                 None => format!("the link {target} leads out of the tree"),
                 Some(path) if !exists(&path) => format!("the link {target} leads nowhere"),
@@ -26,10 +22,7 @@ pub(super) fn check(files: &[File], exists: impl Fn(&str) -> bool) -> Vec<Findin
                 }
                 Some(_) => continue,
             };
-            findings.push(Finding::new(
-                format!("{}:{}", file.path, line_of(&file.text, offset)),
-                text,
-            ));
+            findings.push(Finding::new(format!("{}:{}", file.path, line_of(&file.text, offset)), text));
         }
     }
     findings
@@ -97,11 +90,8 @@ fn has_heading(files: &[File], path: &str, anchor: &str) -> bool {
 
 /// The name that a heading gets as the target of links.
 fn slug(heading: &str) -> String {
-    let kept = heading
-        .chars()
-        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() })
-        .collect()
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
 #[cfg(test)]
@@ -111,10 +101,7 @@ mod tests {
     fn found(text: &str) -> Vec<String> {
         let files = [
             File::new("docs/a.md", text),
-            File::new(
-                "docs/b.md",
-                "# Title\n```\n# not a heading\n```\n## What `it` is, and why\n",
-            ),
+            File::new("docs/b.md", "# Title\n```\n# not a heading\n```\n## What `it` is, and why\n"),
         ];
         let exists = |path: &str| ["docs/a.md", "docs/b.md", "crates"].contains(&path);
         check(&files, exists).iter().map(Finding::to_string).collect()
@@ -138,22 +125,10 @@ mod tests {
 
     #[test]
     fn dead_links_are_found() {
-        assert_eq!(
-            found("x\n[b](gone.md)"),
-            ["docs/a.md:2: the link gone.md leads nowhere"]
-        );
-        assert_eq!(
-            found("`x` [b](gone.md#x)"),
-            ["docs/a.md:1: the link gone.md#x leads nowhere"]
-        );
-        assert_eq!(
-            found("[b](../../b.md)"),
-            ["docs/a.md:1: the link ../../b.md leads out of the tree"]
-        );
-        assert_eq!(
-            found("[b]: gone.md"),
-            ["docs/a.md:1: the link gone.md leads nowhere"]
-        );
+        assert_eq!(found("x\n[b](gone.md)"), ["docs/a.md:2: the link gone.md leads nowhere"]);
+        assert_eq!(found("`x` [b](gone.md#x)"), ["docs/a.md:1: the link gone.md#x leads nowhere"]);
+        assert_eq!(found("[b](../../b.md)"), ["docs/a.md:1: the link ../../b.md leads out of the tree"]);
+        assert_eq!(found("[b]: gone.md"), ["docs/a.md:1: the link gone.md leads nowhere"]);
         assert_eq!(
             found("[b](b.md#gone)"),
             ["docs/a.md:1: the link b.md#gone leads to no heading of docs/b.md"]

@@ -6,36 +6,12 @@ use super::edges::Edges;
 /// a package may only use what stands above it in this list, in its tests too.
 /// `ipc-testkit`, which only tests use, is allowed as a development dependency everywhere.
 pub(super) const EDGES: &[Edges] = &[
-    Edges {
-        package: "ipc-core",
-        normal: &[],
-        dev: &[],
-    },
-    Edges {
-        package: "ipc-os",
-        normal: &[],
-        dev: &[],
-    },
-    Edges {
-        package: "ipc-pipe",
-        normal: &["ipc-core", "ipc-os"],
-        dev: &["ipc-process"],
-    },
-    Edges {
-        package: "ipc-process",
-        normal: &["ipc-core", "ipc-os"],
-        dev: &["ipc-pipe"],
-    },
-    Edges {
-        package: "ipc",
-        normal: &["ipc-core", "ipc-pipe", "ipc-process"],
-        dev: &[],
-    },
-    Edges {
-        package: "ipc-testkit",
-        normal: &["ipc-core", "ipc-os", "ipc-pipe", "ipc-process"],
-        dev: &[],
-    },
+    Edges { package: "ipc-core", normal: &[], dev: &[] },
+    Edges { package: "ipc-os", normal: &[], dev: &[] },
+    Edges { package: "ipc-pipe", normal: &["ipc-core", "ipc-os"], dev: &["ipc-process"] },
+    Edges { package: "ipc-process", normal: &["ipc-core", "ipc-os"], dev: &["ipc-pipe"] },
+    Edges { package: "ipc", normal: &["ipc-core", "ipc-pipe", "ipc-process"], dev: &[] },
+    Edges { package: "ipc-testkit", normal: &["ipc-core", "ipc-os", "ipc-pipe", "ipc-process"], dev: &[] },
     Edges {
         package: "ipc-examples",
         normal: &["ipc", "ipc-core", "ipc-os", "ipc-pipe", "ipc-process"],
@@ -43,33 +19,17 @@ pub(super) const EDGES: &[Edges] = &[
     },
     Edges {
         package: "ipc-benches",
-        normal: &[
-            "ipc",
-            "ipc-core",
-            "ipc-os",
-            "ipc-pipe",
-            "ipc-process",
-            "ipc-testkit",
-        ],
+        normal: &["ipc", "ipc-core", "ipc-os", "ipc-pipe", "ipc-process", "ipc-testkit"],
         dev: &[],
     },
-    Edges {
-        package: "xtask",
-        normal: &[],
-        dev: &[],
-    },
+    Edges { package: "xtask", normal: &[], dev: &[] },
 ];
 
 /// How many packages from outside each public crate may bring along on Linux, with all its features on and
 /// everything they depend on counted. Where fewer than this minus [`super::dependencies::SLACK`] are left,
 /// the number has to be lowered.
-pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
-    ("ipc-core", 12),
-    ("ipc-os", 6),
-    ("ipc-pipe", 18),
-    ("ipc-process", 18),
-    ("ipc", 18),
-];
+pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] =
+    &[("ipc-core", 12), ("ipc-os", 6), ("ipc-pipe", 18), ("ipc-process", 18), ("ipc", 18)];
 
 /// Rust files that may be longer than [`super::length::LINES_MAX`], and why they are not split.
 pub(super) const LONG_FILES: &[(&str, &str)] = &[];

@@ -24,12 +24,6 @@ mod tests {
     fn another_source_is_found() {
         assert!(check(&format!("[[package]]\nname = \"a\"\nsource = \"{REGISTRY}\"\n")).is_empty());
         let bad = "[[package]]\nname = \"a\"\nsource = \"git+https://example.org/a\"\n";
-        assert_eq!(
-            check(bad),
-            [Finding::new(
-                "Cargo.lock:3",
-                "comes from git+https://example.org/a"
-            )]
-        );
+        assert_eq!(check(bad), [Finding::new("Cargo.lock:3", "comes from git+https://example.org/a")]);
     }
 }

@@ -2,11 +2,7 @@
 
 /// `text` with comments and the contents of literals blanked out; every byte keeps its place.
 pub(super) fn code_only(text: &str) -> String {
-    let mut scanner = Scanner {
-        bytes: text.as_bytes(),
-        at: 0,
-        out: Vec::with_capacity(text.len()),
-    };
+    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0, out: Vec::with_capacity(text.len()) };
     scanner.run();
     String::from_utf8(scanner.out).expect("only whole runs of bytes are blanked")
 }
@@ -23,10 +19,7 @@ pub(super) fn words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = us
 
 /// The number of the line that holds the byte at `offset`, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
+    1 + text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count()
 }
 
 fn is_ident(byte: u8) -> bool {
@@ -65,11 +58,7 @@ impl Scanner<'_> {
 
     fn blank(&mut self, count: usize) {
         let end = (self.at + count).min(self.bytes.len());
-        self.out.extend(
-            self.bytes[self.at..end]
-                .iter()
-                .map(|&b| if b == b'\n' { b } else { b' ' }),
-        );
+        self.out.extend(self.bytes[self.at..end].iter().map(|&b| if b == b'\n' { b } else { b' ' }));
         self.at = end;
     }
 
@@ -134,10 +123,7 @@ impl Scanner<'_> {
     fn identifier(&mut self) {
         let length = self.bytes[self.at..].iter().take_while(|&&b| is_ident(b)).count();
         let name = &self.bytes[self.at..self.at + length];
-        let hashes = self.bytes[self.at + length..]
-            .iter()
-            .take_while(|&&b| b == b'#')
-            .count();
+        let hashes = self.bytes[self.at + length..].iter().take_while(|&&b| b == b'#').count();
         let raw = matches!(name, b"r" | b"br" | b"cr") && self.peek(length + hashes) == Some(b'"');
         self.keep(length);
         if raw {

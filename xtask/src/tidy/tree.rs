@@ -21,10 +21,7 @@ pub(super) struct File {
 #[cfg(test)]
 impl File {
     pub(super) fn new(path: &str, text: &str) -> File {
-        File {
-            path: path.into(),
-            text: text.into(),
-        }
+        File { path: path.into(), text: text.into() }
     }
 }
 
@@ -41,10 +38,7 @@ pub(super) fn files(root: &Path) -> Outcome<Vec<File>> {
                 dirs.push(path);
             } else if kind.is_file() && !SKIPPED_FILES.iter().any(|skipped| name == *skipped) {
                 match fs::read_to_string(&path) {
-                    Ok(text) => found.push(File {
-                        path: relative(root, &path),
-                        text,
-                    }),
+                    Ok(text) => found.push(File { path: relative(root, &path), text }),
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                     // Another process may have removed it since it was listed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -64,10 +58,7 @@ pub(super) fn read(root: &Path, path: &str) -> Outcome<String> {
 
 /// `path` as seen from `root`.
 pub(super) fn relative(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root)
-        .unwrap_or(path)
-        .to_string_lossy()
-        .into_owned()
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 /// `target` as seen from the directory of the file `from`, without `.` and `..`; `None` if it leads out of
@@ -93,21 +84,14 @@ mod tests {
     #[test]
     fn finds_files_of_all_kinds() {
         let files = files(crate::cargo::root()).unwrap();
-        let has = |path: &str| {
-            files
-                .iter()
-                .any(|file| file.path == path && !file.text.is_empty())
-        };
+        let has = |path: &str| files.iter().any(|file| file.path == path && !file.text.is_empty());
         assert!(has("xtask/src/tidy/tree.rs") && has("Cargo.toml") && has(".ci/run"));
         assert!(files.iter().all(|file| !file.path.contains("target/")));
     }
 
     #[test]
     fn resolves_from_the_directory_of_the_file() {
-        assert_eq!(
-            resolve("docs/a.md", "../crates/./x/README.md").as_deref(),
-            Some("crates/x/README.md")
-        );
+        assert_eq!(resolve("docs/a.md", "../crates/./x/README.md").as_deref(), Some("crates/x/README.md"));
         assert_eq!(resolve("README.md", "docs").as_deref(), Some("docs"));
         assert_eq!(resolve("docs/a.md", "../../outside.md"), None);
         assert_eq!(resolve("docs/a.md", "/etc/passwd"), None);

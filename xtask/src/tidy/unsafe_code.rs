@@ -18,15 +18,9 @@ pub(super) fn check(files: &[File], roots: &[String], allowed: &[(&str, &str)]) 
             continue;
         };
         places.push(file.path.as_str());
-        if !allowed
-            .iter()
-            .any(|(place, reason)| covers(place, &file.path) && !reason.is_empty())
-        {
+        if !allowed.iter().any(|(place, reason)| covers(place, &file.path) && !reason.is_empty()) {
             let place = format!("{}:{}", file.path, line_of(&code, offset));
-            findings.push(Finding::new(
-                place,
-                "unsafe code in a file that is not on tidy's list",
-            ));
+            findings.push(Finding::new(place, "unsafe code in a file that is not on tidy's list"));
         }
     }
     for root in roots {
@@ -34,20 +28,11 @@ pub(super) fn check(files: &[File], roots: &[String], allowed: &[(&str, &str)]) 
         let has_unsafe = places.iter().any(|path| covers(&format!("{dir}/"), path));
         let file = files.iter().find(|file| file.path == *root);
         if !has_unsafe && !file.is_some_and(|file| forbids(&file.text)) {
-            findings.push(Finding::new(
-                root,
-                "has no unsafe code, but no `#![forbid(unsafe_code)]` either",
-            ));
+            findings.push(Finding::new(root, "has no unsafe code, but no `#![forbid(unsafe_code)]` either"));
         }
     }
-    for (place, _) in allowed
-        .iter()
-        .filter(|(place, _)| !places.iter().any(|path| covers(place, path)))
-    {
-        findings.push(Finding::new(
-            *place,
-            "is on tidy's list of unsafe code without need",
-        ));
+    for (place, _) in allowed.iter().filter(|(place, _)| !places.iter().any(|path| covers(place, path))) {
+        findings.push(Finding::new(*place, "is on tidy's list of unsafe code without need"));
     }
     findings
 }
@@ -63,11 +48,7 @@ pub(super) fn roots(packages: &[Package], root: &Path) -> Vec<String> {
 
 /// Whether `place`, a file or a directory with `/` at its end, is or holds `path`.
 fn covers(place: &str, path: &str) -> bool {
-    if place.ends_with('/') {
-        path.starts_with(place)
-    } else {
-        path == place
-    }
+    if place.ends_with('/') { path.starts_with(place) } else { path == place }
 }
 
 fn forbids(text: &str) -> bool {
@@ -84,15 +65,9 @@ mod tests {
 
     fn found(files: &[(&str, &str)], allowed: &[(&str, &str)]) -> Vec<String> {
         let files: Vec<File> = files.iter().map(|(path, text)| File::new(path, text)).collect();
-        let roots: Vec<String> = files
-            .iter()
-            .map(|file| file.path.clone())
-            .filter(|path| path.ends_with("lib.rs"))
-            .collect();
-        check(&files, &roots, allowed)
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        let roots: Vec<String> =
+            files.iter().map(|file| file.path.clone()).filter(|path| path.ends_with("lib.rs")).collect();
+        check(&files, &roots, allowed).iter().map(Finding::to_string).collect()
     }
 
     #[test]
@@ -101,22 +76,14 @@ mod tests {
         let files = [("a/src/lib.rs", SAFE), ("a/tests/it/alloc.rs", UNSAFE)];
         let finding = "a/tests/it/alloc.rs:2: unsafe code in a file that is not on tidy's list";
         assert_eq!(found(&files, &[]), [finding]);
-        assert_eq!(
-            found(&files, &[("a/tests/it/alloc.rs", "")]),
-            [finding],
-            "no reason given"
-        );
+        assert_eq!(found(&files, &[("a/tests/it/alloc.rs", "")]), [finding], "no reason given");
         assert_eq!(found(&files, &[("a/tests/it/alloc.rs", "an allocator")]), [""; 0]);
         assert_eq!(found(&files, &[("a/tests/", "allocators")]), [""; 0]);
     }
 
     #[test]
     fn attributes_and_functions_count_as_well() {
-        for text in [
-            "#[unsafe(no_mangle)]\nfn f() {}",
-            "unsafe fn f() {}",
-            "unsafe impl Send for A {}",
-        ] {
+        for text in ["#[unsafe(no_mangle)]\nfn f() {}", "unsafe fn f() {}", "unsafe impl Send for A {}"] {
             assert_eq!(found(&[("a/tests/x.rs", text)], &[]).len(), 1, "{text}");
         }
     }
@@ -134,9 +101,6 @@ mod tests {
     #[test]
     fn an_entry_without_need_is_found() {
         let finding = "a/src/: is on tidy's list of unsafe code without need";
-        assert_eq!(
-            found(&[("a/src/lib.rs", SAFE)], &[("a/src/", "system calls")]),
-            [finding]
-        );
+        assert_eq!(found(&[("a/src/lib.rs", SAFE)], &[("a/src/", "system calls")]), [finding]);
     }
 }

@@ -10,7 +10,7 @@
 //! | element or entry of anything else | 4 × its size + 24 | hash tables hold 24/7 slots an element while they grow, with a byte each; nodes of B-trees are at least 5/11 full; nodes of linked lists have two links |
 //! | its first element or entry | 12 × its size + 152 | the first node of a B-tree has 11 slots |
 //! | element of a `Vec` without size | 32 | it takes no memory, and must not take forever either |
-//! | string or bytes | 2 × its length | `Arc<str>` and `CString` copy once more |
+//! | string or bytes | 2 × its length + 2 | `Arc<str>` and `CString` copy once more, and a `CString` ends in a zero |
 //! | what is not in the slot meant for it | its size + 16 | it is behind a `Box`, or an `Rc` with its two counters |
 //! | a field that its struct has no room for | 12 × its size + 24 | the visitor collects them elsewhere |
 
@@ -68,6 +68,12 @@ const LINK: usize = 24;
 const FIRST_NODE: usize = 128;
 /// What lies before the value in an `Rc` or `Arc`.
 const COUNTERS: usize = 16;
+
+/// What a string or byte string of this length costs.
+#[inline]
+pub(super) fn bytes_cost(len: usize) -> usize {
+    len.saturating_add(1).saturating_mul(2)
+}
 
 /// Memory that is accounted for already, into which fields go: a struct, a tuple, an array, a variant.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::budget::{Budget, Entries, Room, Slot, Store};
+use super::budget::{Budget, Entries, Room, Slot, Store, bytes_cost};
 use super::error::{DecodeError, DecodeFailure};
 use crate::Limits;
 
@@ -168,7 +168,7 @@ impl<'r, 'de> de::Deserializer<'de> for Reader<'r, 'de> {
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value> {
         self.admit::<V::Value>()?;
         let text: &'de str = self.input.take()?;
-        self.input.budget.charge(text.len().saturating_mul(2))?;
+        self.input.budget.charge(bytes_cost(text.len()))?;
         visitor.visit_borrowed_str(text)
     }
 
@@ -181,7 +181,7 @@ impl<'r, 'de> de::Deserializer<'de> for Reader<'r, 'de> {
     fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value> {
         self.admit::<V::Value>()?;
         let bytes: &'de [u8] = self.input.take()?;
-        self.input.budget.charge(bytes.len().saturating_mul(2))?;
+        self.input.budget.charge(bytes_cost(bytes.len()))?;
         visitor.visit_borrowed_bytes(bytes)
     }
 

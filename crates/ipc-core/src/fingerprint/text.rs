@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::mem;
 
 use super::graph::{Graph, Id, Kind, Node, ROOT, Slot, UNIT, Why};
 
@@ -37,9 +38,16 @@ struct Form {
     kids: Vec<usize>,
 }
 
+impl Form {
+    /// A form that has no parts.
+    fn of(head: Head) -> Self {
+        Form { head, names: Vec::new(), kids: Vec::new() }
+    }
+}
+
 /// The text of what was traced, and whether all of it is known.
 pub(super) fn canonical(graph: &Graph) -> (String, bool) {
-    let forms = forms(graph);
+    let forms = reachable(forms(graph), resolve(graph, ROOT));
     let classes = classes(&forms);
     let count = classes.iter().max().map_or(0, |max| max + 1);
     let mut members = vec![usize::MAX; count];
@@ -58,7 +66,7 @@ pub(super) fn canonical(graph: &Graph) -> (String, bool) {
         text: String::new(),
         complete: true,
     };
-    let root = classes[resolve(graph, ROOT)];
+    let root = classes[0];
     // The first time only tells which classes occur again and so need a label.
     writer.class(root);
     writer.state.fill(State::New);
@@ -98,7 +106,6 @@ fn resolve(graph: &Graph, id: Id) -> usize {
 }
 
 fn forms(graph: &Graph) -> Vec<Form> {
-    let leaf = |head| Form { head, names: Vec::new(), kids: Vec::new() };
     let mut forms: Vec<Form> = Vec::with_capacity(graph.nodes.len() + 4);
     for node in &graph.nodes {
         let head = match node.kind {
@@ -125,15 +132,34 @@ fn forms(graph: &Graph) -> Vec<Form> {
         // A sequence of bytes is encoded as bytes are.
         let byte = |id: usize| graph.nodes.get(id).is_some_and(|node| node.kind == Kind::Leaf("u8"));
         forms.push(match head {
-            Head::Seq if byte(kids[0]) => leaf(Head::Leaf("bytes")),
+            Head::Seq if byte(kids[0]) => Form::of(Head::Leaf("bytes")),
             head => Form { head, names, kids },
         });
     }
-    forms.push(leaf(Head::Opaque("opaque")));
-    forms.push(leaf(Head::Opaque("opaque<limit>")));
-    forms.push(leaf(Head::Opaque("opaque<varies>")));
-    forms.push(leaf(Head::Never));
+    forms.push(Form::of(Head::Opaque("opaque")));
+    forms.push(Form::of(Head::Opaque("opaque<limit>")));
+    forms.push(Form::of(Head::Opaque("opaque<varies>")));
+    forms.push(Form::of(Head::Never));
     forms
+}
+
+/// Those of the forms that the root refers to, the root first.
+fn reachable(mut forms: Vec<Form>, root: usize) -> Vec<Form> {
+    let mut place = vec![None; forms.len()];
+    place[root] = Some(0);
+    let mut order = vec![root];
+    let mut next = 0;
+    while let Some(&form) = order.get(next) {
+        next += 1;
+        for kid in &mut forms[form].kids {
+            *kid = *place[*kid].get_or_insert_with(|| {
+                order.push(*kid);
+                order.len() - 1
+            });
+        }
+    }
+    let taken = order.into_iter().map(|form| mem::replace(&mut forms[form], Form::of(Head::Never)));
+    taken.collect()
 }
 
 /// The names of the fields of a struct that are read, each with its aliases.

@@ -36,9 +36,7 @@ impl<'de> IntoDeserializer<'de, ValueError> for FromValue {
 }
 
 fn visit_list<'de, V: Visitor<'de>>(elements: Vec<Value>, depth_left: usize, visitor: V) -> Result<V::Value> {
-    let readers = elements
-        .into_iter()
-        .map(|element| FromValue::new(element, depth_left));
+    let readers = elements.into_iter().map(|element| FromValue::new(element, depth_left));
     let mut seq = SeqDeserializer::new(readers);
     let out = visitor.visit_seq(&mut seq)?;
     seq.end()?;
@@ -51,9 +49,7 @@ fn visit_entries<'de, V: Visitor<'de>>(
     visitor: V,
 ) -> Result<V::Value> {
     let reader = |value| FromValue::new(value, depth_left);
-    let readers = entries
-        .into_iter()
-        .map(|(key, value)| (reader(key), reader(value)));
+    let readers = entries.into_iter().map(|(key, value)| (reader(key), reader(value)));
     let mut map = MapDeserializer::new(readers);
     let out = visitor.visit_map(&mut map)?;
     map.end()?;
@@ -120,17 +116,9 @@ impl<'de> Deserializer<'de> for FromValue {
                 let [(name, payload)]: [(Value, Value); 1] = entries.try_into().map_err(|_| {
                     ValueError::custom("expected an enum, as a map of one variant to its payload")
                 })?;
-                visitor.visit_enum(Choice {
-                    name,
-                    payload: Some(payload),
-                    depth_left,
-                })
+                visitor.visit_enum(Choice { name, payload: Some(payload), depth_left })
             }
-            name => visitor.visit_enum(Choice {
-                name,
-                payload: None,
-                depth_left,
-            }),
+            name => visitor.visit_enum(Choice { name, payload: None, depth_left }),
         }
     }
 
@@ -152,13 +140,7 @@ impl<'de> de::EnumAccess<'de> for Choice {
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Payload)> {
         let variant = seed.deserialize(FromValue::new(self.name, self.depth_left))?;
-        Ok((
-            variant,
-            Payload {
-                value: self.payload,
-                depth_left: self.depth_left,
-            },
-        ))
+        Ok((variant, Payload { value: self.payload, depth_left: self.depth_left }))
     }
 }
 
@@ -173,10 +155,7 @@ impl<'de> VariantAccess<'de> for Payload {
     fn unit_variant(self) -> Result<()> {
         match self.value {
             None | Some(Value::Null) => Ok(()),
-            Some(_) => Err(ValueError::invalid_type(
-                Unexpected::Other("a payload"),
-                &"a unit variant",
-            )),
+            Some(_) => Err(ValueError::invalid_type(Unexpected::Other("a payload"), &"a unit variant")),
         }
     }
 
@@ -188,10 +167,7 @@ impl<'de> VariantAccess<'de> for Payload {
     fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value> {
         match self.value {
             Some(Value::List(elements)) => visit_list(elements, descend(self.depth_left)?, visitor),
-            _ => Err(ValueError::invalid_type(
-                Unexpected::UnitVariant,
-                &"a tuple variant",
-            )),
+            _ => Err(ValueError::invalid_type(Unexpected::UnitVariant, &"a tuple variant")),
         }
     }
 
@@ -203,10 +179,7 @@ impl<'de> VariantAccess<'de> for Payload {
         match self.value {
             Some(Value::List(elements)) => visit_list(elements, descend(self.depth_left)?, visitor),
             Some(Value::Map(entries)) => visit_entries(entries, descend(self.depth_left)?, visitor),
-            _ => Err(ValueError::invalid_type(
-                Unexpected::UnitVariant,
-                &"a struct variant",
-            )),
+            _ => Err(ValueError::invalid_type(Unexpected::UnitVariant, &"a struct variant")),
         }
     }
 }

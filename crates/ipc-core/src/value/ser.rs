@@ -20,26 +20,15 @@ impl ToValue {
 
     /// The serializer for what this one contains.
     fn inner(&self) -> Result<ToValue> {
-        Ok(ToValue {
-            depth_left: descend(self.depth_left)?,
-        })
+        Ok(ToValue { depth_left: descend(self.depth_left)? })
     }
 
     fn list(self, variant: Option<&'static str>) -> Result<List> {
-        Ok(List {
-            depth_left: descend(self.depth_left)?,
-            elements: Vec::new(),
-            variant,
-        })
+        Ok(List { depth_left: descend(self.depth_left)?, elements: Vec::new(), variant })
     }
 
     fn map(self, variant: Option<&'static str>) -> Result<Map> {
-        Ok(Map {
-            depth_left: descend(self.depth_left)?,
-            entries: Vec::new(),
-            key: None,
-            variant,
-        })
+        Ok(Map { depth_left: descend(self.depth_left)?, entries: Vec::new(), key: None, variant })
     }
 }
 
@@ -165,9 +154,7 @@ pub(super) struct List {
 
 impl List {
     fn push<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<()> {
-        self.elements.push(element.serialize(ToValue {
-            depth_left: self.depth_left,
-        })?);
+        self.elements.push(element.serialize(ToValue { depth_left: self.depth_left })?);
         Ok(())
     }
 }
@@ -209,24 +196,15 @@ impl ser::SerializeMap for Map {
     type Error = ValueError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<()> {
-        self.key = Some(key.serialize(ToValue {
-            depth_left: self.depth_left,
-        })?);
+        self.key = Some(key.serialize(ToValue { depth_left: self.depth_left })?);
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
         let Some(key) = self.key.take() else {
-            return Err(ValueError::Encode(
-                "a Serialize wrote a map's value before its key".to_owned(),
-            ));
+            return Err(ValueError::Encode("a Serialize wrote a map's value before its key".to_owned()));
         };
-        self.entries.push((
-            key,
-            value.serialize(ToValue {
-                depth_left: self.depth_left,
-            })?,
-        ));
+        self.entries.push((key, value.serialize(ToValue { depth_left: self.depth_left })?));
         Ok(())
     }
 

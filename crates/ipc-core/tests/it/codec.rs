@@ -17,11 +17,7 @@ fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 
 fn assert_round_trip<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(value: T) {
     let bytes = encode(&value);
-    assert_eq!(
-        bytes,
-        postcard::to_stdvec(&value).unwrap(),
-        "the format is postcard's"
-    );
+    assert_eq!(bytes, postcard::to_stdvec(&value).unwrap(), "the format is postcard's");
     assert_eq!(Codec::default().decode::<T>(&bytes), Ok(value));
 }
 
@@ -55,10 +51,7 @@ struct Record {
 }
 
 fn record() -> Record {
-    let named = Shape::Named {
-        name: "line".into(),
-        inner: Some(Box::new(Shape::Line(-1, i32::MAX))),
-    };
+    let named = Shape::Named { name: "line".into(), inner: Some(Box::new(Shape::Line(-1, i32::MAX))) };
     Record {
         unit: Unit,
         newtype: Newtype(300),
@@ -93,13 +86,7 @@ fn what_is_decoded_may_borrow() {
     }
     let bytes = encode(&("text", serde_bytes::Bytes::new(b"bytes")));
     let value: Borrowed = Codec::default().decode(&bytes).unwrap();
-    assert_eq!(
-        value,
-        Borrowed {
-            text: "text",
-            bytes: b"bytes"
-        }
-    );
+    assert_eq!(value, Borrowed { text: "text", bytes: b"bytes" });
     assert!(bytes.as_ptr_range().contains(&value.text.as_ptr()));
 }
 
@@ -110,13 +97,7 @@ fn encoding_appends_and_an_error_leaves_nothing_behind() {
     codec.encode(&[1_u8, 2, 3, 4], &mut out).unwrap();
     assert_eq!(out, b"before\x01\x02\x03\x04");
     let error = codec.encode(&[1_u8; 5], &mut out).unwrap_err();
-    assert_eq!(
-        error,
-        EncodeError::TooLong {
-            len_at_least: 5,
-            limit: 4
-        }
-    );
+    assert_eq!(error, EncodeError::TooLong { len_at_least: 5, limit: 4 });
     assert_eq!(out, b"before\x01\x02\x03\x04");
 }
 
@@ -125,29 +106,14 @@ fn too_long_is_the_senders_error_and_names_the_limit() {
     let codec = Codec::new(Limits::new().frame_len_max(100));
     let mut out = Vec::new();
     let error = codec.encode(&"x".repeat(1 << 20), &mut out).unwrap_err();
-    assert_eq!(
-        error,
-        EncodeError::TooLong {
-            len_at_least: (1 << 20) + 3,
-            limit: 100
-        }
-    );
+    assert_eq!(error, EncodeError::TooLong { len_at_least: (1 << 20) + 3, limit: 100 });
     assert_eq!(error.kind(), ErrorKind::Limit);
     assert!(error.to_string().contains("`Limits::frame_len_max`"), "{error}");
-    assert!(
-        out.capacity() < 1 << 20,
-        "nothing is allocated for what cannot be sent"
-    );
+    assert!(out.capacity() < 1 << 20, "nothing is allocated for what cannot be sent");
     // Displayed values as well.
     let error = codec.encode(&Displayed("x".repeat(200)), &mut out).unwrap_err();
-    assert!(
-        matches!(error, EncodeError::TooLong { limit: 100, .. }),
-        "{error}"
-    );
-    assert_eq!(
-        Codec::new(Limits::new().frame_len_max(0)).encode(&(), &mut out),
-        Ok(())
-    );
+    assert!(matches!(error, EncodeError::TooLong { limit: 100, .. }), "{error}");
+    assert_eq!(Codec::new(Limits::new().frame_len_max(0)).encode(&(), &mut out), Ok(()));
 }
 
 #[test]
@@ -171,20 +137,13 @@ fn too_deep_is_the_senders_error_and_what_passes_can_be_read() {
     // Every other kind of nesting is counted the same at both ends.
     fn assert_same_depth<T: Serialize + DeserializeOwned>(value: T) {
         let depth = (0..10)
-            .find(|&depth| {
-                Codec::new(Limits::new().depth_max(depth))
-                    .encode(&value, &mut Vec::new())
-                    .is_ok()
-            })
+            .find(|&depth| Codec::new(Limits::new().depth_max(depth)).encode(&value, &mut Vec::new()).is_ok())
             .unwrap();
         let bytes = encode(&value);
         let limits = Limits::new();
         assert!(Codec::new(limits.depth_max(depth)).decode::<T>(&bytes).is_ok());
         if let Some(less) = depth.checked_sub(1) {
-            let error = Codec::new(limits.depth_max(less))
-                .decode::<T>(&bytes)
-                .map(drop)
-                .unwrap_err();
+            let error = Codec::new(limits.depth_max(less)).decode::<T>(&bytes).map(drop).unwrap_err();
             assert_eq!(error, DecodeError::TooDeep { limit: less });
         }
     }
@@ -197,10 +156,7 @@ fn too_deep_is_the_senders_error_and_what_passes_can_be_read() {
     assert_same_depth(Shape::Point);
     assert_same_depth(Shape::Circle(0.0));
     assert_same_depth(Shape::Line(1, 2));
-    assert_same_depth(Shape::Named {
-        name: String::new(),
-        inner: Some(Box::new(Shape::Point)),
-    });
+    assert_same_depth(Shape::Named { name: String::new(), inner: Some(Box::new(Shape::Point)) });
 }
 
 /// Serializes with `Serializer::collect_str`, as addresses and dates do.
@@ -241,28 +197,16 @@ fn the_messages_of_custom_errors_arrive() {
     let refused = EncodeError::Custom("this handle has been moved".into());
     let mut out = vec![1];
     assert_eq!(Codec::default().encode(&Refusing, &mut out), Err(refused.clone()));
-    assert_eq!(
-        Codec::default().encode(&vec![Some((1, Refusing))], &mut out),
-        Err(refused.clone())
-    );
-    assert_eq!(
-        Codec::default().encode(&HashMap::from([(1, Refusing)]), &mut out),
-        Err(refused.clone())
-    );
+    assert_eq!(Codec::default().encode(&vec![Some((1, Refusing))], &mut out), Err(refused.clone()));
+    assert_eq!(Codec::default().encode(&HashMap::from([(1, Refusing)]), &mut out), Err(refused.clone()));
     assert_eq!(refused.to_string(), "this handle has been moved");
     assert_eq!(refused.kind(), ErrorKind::Encode);
     assert_eq!(out, [1]);
 
     for error in [
         Codec::default().decode::<Refusing>(&[]).map(drop).unwrap_err(),
-        Codec::default()
-            .decode::<Vec<Option<(u8, Refusing)>>>(&[1, 1, 1])
-            .map(drop)
-            .unwrap_err(),
-        Codec::default()
-            .decode::<HashMap<u8, Refusing>>(&[1, 1])
-            .map(drop)
-            .unwrap_err(),
+        Codec::default().decode::<Vec<Option<(u8, Refusing)>>>(&[1, 1, 1]).map(drop).unwrap_err(),
+        Codec::default().decode::<HashMap<u8, Refusing>>(&[1, 1]).map(drop).unwrap_err(),
     ] {
         assert_eq!(error, DecodeError::Invalid("there is no descriptor 3".into()));
         assert_eq!(error.kind(), ErrorKind::Decode);
@@ -297,9 +241,7 @@ struct Skipping {
 fn what_has_to_describe_itself_is_told_to_use_a_value() {
     let mut out = Vec::new();
     let codec = Codec::default();
-    let flattened = Flattened {
-        rest: BTreeMap::from([("a".into(), 1)]),
-    };
+    let flattened = Flattened { rest: BTreeMap::from([("a".into(), 1)]) };
     let error = codec.encode(&flattened, &mut out).unwrap_err();
     assert_eq!(error, EncodeError::UnknownLength);
     assert!(error.to_string().contains("to_value"), "{error}");
@@ -350,14 +292,8 @@ fn a_wrong_number_of_elements_is_the_senders_error() {
     let mut out = Vec::new();
     for (announced, written) in [(2, 1), (1, 2), (0, 1)] {
         let wrong = Err(EncodeError::WrongLength { announced, written });
-        assert_eq!(
-            Codec::default().encode(&Miscounted(announced, written), &mut out),
-            wrong
-        );
-        assert_eq!(
-            Codec::default().encode(&MiscountedMap(announced, written), &mut out),
-            wrong
-        );
+        assert_eq!(Codec::default().encode(&Miscounted(announced, written), &mut out), wrong);
+        assert_eq!(Codec::default().encode(&MiscountedMap(announced, written), &mut out), wrong);
     }
     assert_eq!(Codec::default().encode(&Miscounted(2, 2), &mut out), Ok(()));
 }
@@ -374,10 +310,7 @@ fn a_frame_too_long_is_not_looked_at() {
 
 #[test]
 fn what_is_left_over_is_counted() {
-    assert_eq!(
-        Codec::default().decode::<u8>(&[1, 2, 3]),
-        Err(DecodeError::TrailingBytes { count: 2 })
-    );
+    assert_eq!(Codec::default().decode::<u8>(&[1, 2, 3]), Err(DecodeError::TrailingBytes { count: 2 }));
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! Being written.
+#![forbid(unsafe_code)]
+fn main() {}
