@@ -1,2 +1,66 @@
-//! Being written.
-fn main() {}
+//! `cargo xtask bench [TARGET…] [--quick] [--json FILE]`: the `ipc` crates beside the limits of the machine, measured
+//! between processes on named cores, the things compared taken in turns in one run.
+#![forbid(unsafe_code)]
+
+mod harness;
+mod pipe;
+mod place;
+mod provenance;
+mod report;
+mod spawn;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use harness::Bench;
+
+/// Measures the ipc crates between processes, beside the limits of the machine.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+struct Args {
+    /// What to measure; everything, if nothing is named.
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(TARGETS.map(|(name, _)| name)))]
+    targets: Vec<String>,
+    /// Fewer and shorter blocks: about half a minute a target.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the results there, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+type Target = fn(&mut Bench) -> ipc::Result<(), Box<dyn std::error::Error>>;
+
+const TARGETS: [(&str, Target); 2] = [("pipe", pipe::run), ("spawn", spawn::run)];
+
+fn main() -> ExitCode {
+    // What `spawn` compares with: this executable, ending at once in `main`.
+    if std::env::args().nth(1).as_deref() == Some(spawn::EXIT_AT_ONCE) {
+        return ExitCode::SUCCESS;
+    }
+    ipc::init();
+    let args = Args::parse();
+    let mut bench = Bench::new(args.quick);
+    for (name, target) in TARGETS {
+        if args.targets.is_empty() || args.targets.iter().any(|wanted| wanted == name) {
+            bench.begin(name);
+            if let Err(error) = target(&mut bench) {
+                eprintln!("bench {name}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let results = bench.finish();
+    report::print(&results);
+    if let Some(path) = args.json {
+        if let Err(error) = report::write_json(&path, &results) {
+            eprintln!("{}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+        println!("\nwritten to {}", path.display());
+    }
+    ExitCode::SUCCESS
+}

@@ -30,7 +30,8 @@
 //! | `^n` | recursion: what is `n` levels further out than the part that this is directly in |
 //! | `#1=T`, `#1` | a label for `T` and, later on, `T` again |
 //! | `opaque`, `opaque<…>` | a part that is not known, see below |
-//! | `enum<A, B, C = u8 \| str \| !>` | an enum with aliases: more names than variants |
+//! | `{ id\|number: u64 }` | a struct with an alias: all names of the field, as the wire does not care |
+//! | `enum<A, B, C = u8 \| str \| !>` | an enum with an alias: more names than variants |
 //!
 //! A name with characters other than ASCII letters, digits, `_`, `-` and `.` is quoted.
 //!
@@ -48,7 +49,8 @@
 //!   which no value can be made; a variant that is refused by its index is opaque too.
 //! * `opaque<varies>`: what is read depends on values read before (adjacently tagged enums), or differs
 //!   between the elements of one sequence.
-//! * `opaque<limit>`: the type is too large (16384 visitors, or some hundred nested ones).
+//! * `opaque<limit>`: the type is too large: 16384 visitors, or 264 nested ones (a struct within a struct
+//!   takes two, and as much stack as decoding it would).
 //!
 //! And it sees how a type is *read*: what `#[serde(serialize_with)]`, `#[serde(into)]`, `skip_serializing` or
 //! a hand-written `Serialize` make of it is not seen, nor what the same shape is meant to mean: metres and
@@ -163,6 +165,7 @@ impl Schema {
     /// do not count.
     ///
     /// * Values are made of samples and dropped: `T` should do nothing else when it is read than to read.
+    /// * It recurses as deep as the type is nested, as decoding does.
     /// * It takes a lock for a moment, so a child that was forked while another thread was in here must not
     ///   call it.
     ///

@@ -205,6 +205,7 @@ fn every_collection_stays_within_the_tightest_limit_while_it_grows() {
         assert_tight(numbers.clone().map(|n| (n, ())).collect::<HashMap<_, _>>());
         assert_tight(bytes().map(|n| (n, u128::from(n))).collect::<HashMap<_, _>>());
         assert_tight(bytes().map(|n| (n, u64::from(n))).collect::<BTreeMap<_, _>>());
+        assert_tight(bytes().map(|n| (n, ())).collect::<HashMap<_, _>>());
         assert_tight(bytes().collect::<HashSet<_>>());
         assert_tight(bytes().collect::<BTreeSet<_>>());
         assert_tight(bytes().collect::<LinkedList<_>>());
@@ -236,6 +237,10 @@ fn elements_without_a_size_end_at_once() {
         assert_refused::<HashMap<(), ()>>(&with_len(len, &[]));
         assert_refused::<Vec<shapes::Unseen>>(&with_len(len, &[]));
     }
+    // Before anything is allocated, even.
+    let bytes = with_len(u64::MAX, &[]);
+    let (peak, result) = peak_of(|| small().decode::<Vec<shapes::Unseen>>(&bytes).map(drop));
+    assert!(result.is_err() && peak < 256, "{peak}");
     // Input that could be elements, but is not.
     assert_refused::<Vec<()>>(&with_len(20_000, &[0; 20_000]));
     assert_eq!(Codec::default().decode::<Vec<()>>(&[3]), Ok(vec![(); 3]));

@@ -1,0 +1,221 @@
+//! How things are compared: in short blocks, taken in turns.
+//!
+//! A machine's speed drifts from second to second, and two programs measured one after the other are measured on two
+//! different machines. So the subjects of a comparison take turns, a block of some tens of milliseconds each, the
+//! order reversed every time; what is reported of a comparison is the median of the ratios within the turns. The
+//! first turn warms up and does not count.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::stats::{median, median_interval};
+
+/// One line of the results.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Measured {
+    pub(crate) bench: String,
+    pub(crate) case: String,
+    pub(crate) subject: String,
+    pub(crate) unit: &'static str,
+    /// The median of the blocks.
+    pub(crate) value: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    pub(crate) compared: Option<Compared>,
+}
+
+/// A subject beside another one, block by block.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Compared {
+    pub(crate) against: String,
+    /// The median of value / value of the other, and its 95 % interval.
+    pub(crate) ratio: f64,
+    pub(crate) ratio_low: f64,
+    pub(crate) ratio_high: f64,
+    /// What the project promises of the ratio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<Target>,
+}
+
+/// A promise about a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    pub(crate) fn is_met(self, ratio: f64) -> bool {
+        match self {
+            Target::AtMost(limit) => ratio <= limit,
+            Target::AtLeast(limit) => ratio >= limit,
+        }
+    }
+}
+
+/// What is measured of a block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Unit {
+    /// Time for one operation.
+    Microseconds,
+    /// Operations in a second.
+    PerSecond,
+    /// Bytes in a second.
+    GigabytesPerSecond,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Microseconds => "us",
+            Unit::PerSecond => "1/s",
+            Unit::GigabytesPerSecond => "GB/s",
+        }
+    }
+
+    /// The value for so many operations (or bytes) in that time.
+    fn value(self, count: u64, time: Duration) -> f64 {
+        let (count, seconds) = (count as f64, time.as_secs_f64());
+        match self {
+            Unit::Microseconds => seconds * 1e6 / count,
+            Unit::PerSecond => count / seconds,
+            Unit::GigabytesPerSecond => count / seconds / 1e9,
+        }
+    }
+}
+
+/// One of the things compared: what it is called, what it is held against, and a block of it.
+pub(crate) struct Subject<'a> {
+    name: &'static str,
+    against: Option<(&'static str, Option<Target>)>,
+    /// Does so many operations and says how long they took.
+    block: Box<dyn FnMut(u64) -> Result<Duration, Error> + 'a>,
+}
+
+pub(crate) type Error = Box<dyn std::error::Error>;
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(name: &'static str, block: impl FnMut(u64) -> Result<Duration, Error> + 'a) -> Self {
+        Subject { name, against: None, block: Box::new(block) }
+    }
+
+    /// Holds it against another subject of the same case.
+    pub(crate) fn against(mut self, other: &'static str, target: impl Into<Option<Target>>) -> Self {
+        self.against = Some((other, target.into()));
+        self
+    }
+}
+
+/// A run of benchmarks.
+pub(crate) struct Bench {
+    quick: bool,
+    bench: &'static str,
+    results: Vec<Measured>,
+}
+
+impl Bench {
+    pub(crate) fn new(quick: bool) -> Self {
+        Bench { quick, bench: "", results: Vec::new() }
+    }
+
+    pub(crate) fn begin(&mut self, bench: &'static str) {
+        self.bench = bench;
+    }
+
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick
+    }
+
+    /// How many turns are taken.
+    fn turns(&self) -> usize {
+        if self.quick { 24 } else { 100 }
+    }
+
+    /// Measures subjects in turns. A block is of `count` operations, each of `weight` units (bytes, say).
+    pub(crate) fn compare(
+        &mut self,
+        case: &str,
+        unit: Unit,
+        count: u64,
+        weight: u64,
+        subjects: Vec<Subject<'_>>,
+    ) -> Result<(), Error> {
+        self.compare_turns(self.turns(), case, unit, count, weight, subjects)
+    }
+
+    /// [`Bench::compare`] with a number of turns of one's own, for what takes long.
+    pub(crate) fn compare_turns(
+        &mut self,
+        turns: usize,
+        case: &str,
+        unit: Unit,
+        count: u64,
+        weight: u64,
+        mut subjects: Vec<Subject<'_>>,
+    ) -> Result<(), Error> {
+        let mut values = vec![Vec::with_capacity(turns); subjects.len()];
+        let began = Instant::now();
+        for turn in 0..=turns {
+            progress(self.bench, case, turn, turns, began);
+            let mut order: Vec<usize> = (0..subjects.len()).collect();
+            if turn % 2 == 1 {
+                order.reverse();
+            }
+            for index in order {
+                let time = (subjects[index].block)(count)?;
+                if turn > 0 {
+                    values[index].push(unit.value(count * weight, time));
+                }
+            }
+        }
+        progress_done();
+        for (index, subject) in subjects.iter().enumerate() {
+            let own = &values[index];
+            let compared = subject.against.map(|(against, target)| {
+                let other = subjects.iter().position(|s| s.name == against).unwrap_or(index);
+                let ratios: Vec<f64> = own.iter().zip(&values[other]).map(|(a, b)| a / b).collect();
+                let (ratio_low, ratio_high) = median_interval(&ratios);
+                Compared {
+                    against: against.to_owned(),
+                    ratio: median(&ratios),
+                    ratio_low,
+                    ratio_high,
+                    target,
+                }
+            });
+            self.results.push(Measured {
+                bench: self.bench.to_owned(),
+                case: case.to_owned(),
+                subject: subject.name.to_owned(),
+                unit: unit.name(),
+                value: median(own),
+                min: own.iter().copied().fold(f64::INFINITY, f64::min),
+                max: own.iter().copied().fold(0.0, f64::max),
+                compared,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Vec<Measured> {
+        self.results
+    }
+}
+
+/// On a terminal, what is being measured; nothing otherwise.
+fn progress(bench: &str, case: &str, turn: usize, turns: usize, began: Instant) {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        let seconds = began.elapsed().as_secs();
+        let _ = write!(err, "\r\x1b[K{bench}: {case}: turn {turn} of {turns}, {seconds} s");
+    }
+}
+
+fn progress_done() {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K");
+    }
+}

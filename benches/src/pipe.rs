@@ -1,0 +1,325 @@
+//! Typed pipes beside raw pipe(2).
+//!
+//! Two processes, and between them for each subject a pair of pipes. A control pipe says which subject serves the next
+//! block, so that all subjects are measured between the same two processes. The raw side makes the same system calls
+//! through the same thin layer as a program without this project would, on buffers of the same size; it writes and
+//! reads the same payload.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use ipc::pipe::{Receiver, Sender, pipe};
+use ipc::process::Process;
+use serde::{Deserialize, Serialize};
+
+use crate::harness::{Bench, Error, Subject, Target, Unit};
+use crate::place::{Placement, pin, pinned, placements};
+
+/// A message of 64 bytes in memory.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Sample {
+    sequence: u64,
+    values: [f64; 7],
+}
+
+const SAMPLE_LEN: usize = 64;
+
+impl Sample {
+    fn new(sequence: u64) -> Self {
+        Sample { sequence, values: [sequence as f64; 7] }
+    }
+
+    /// What a reader does with a sample, so that its bytes are really used.
+    fn sum(&self) -> f64 {
+        self.sequence as f64 + self.values[6]
+    }
+
+    fn to_bytes(self) -> [u8; SAMPLE_LEN] {
+        let mut bytes = [0; SAMPLE_LEN];
+        bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
+        for (chunk, value) in bytes[8..].chunks_exact_mut(8).zip(self.values) {
+            chunk.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; SAMPLE_LEN]) -> Self {
+        let word = |at: usize| std::array::from_fn(|i| bytes[at + i]);
+        Sample {
+            sequence: u64::from_le_bytes(word(0)),
+            values: std::array::from_fn(|i| f64::from_le_bytes(word(8 + 8 * i))),
+        }
+    }
+}
+
+const BIG_LEN: usize = 1 << 20;
+
+/// What the other process does next, so many times.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Block {
+    RawEcho(u64),
+    TypedEcho(u64),
+    RawSamples(u64),
+    TypedSamples(u64),
+    RawBig(u64),
+    TypedBig(u64),
+}
+
+/// The ends of one side. Raw pipes are typed ones whose descriptors alone are used.
+#[derive(Serialize, Deserialize)]
+struct Ends {
+    raw_in: Receiver<()>,
+    raw_out: Sender<()>,
+    numbers_in: Receiver<u64>,
+    numbers_out: Sender<u64>,
+    samples_in: Receiver<Sample>,
+    big_in: Receiver<()>,
+    control: Receiver<Block>,
+}
+
+fn raw_read(fd: &impl AsFd, buf: &mut [u8]) -> Result<usize, Error> {
+    Ok(rustix::io::read(fd, buf)?)
+}
+
+fn raw_write(fd: &impl AsFd, bytes: &[u8]) -> Result<(), Error> {
+    let mut at = 0;
+    while at < bytes.len() {
+        at += rustix::io::write(fd, &bytes[at..])?;
+    }
+    Ok(())
+}
+
+/// The other process. Errors end it, which ends the benchmark with the error.
+fn serve(core: usize, ends: Ends) -> Result<f64, String> {
+    serve_blocks(core, ends).map_err(|error| error.to_string())
+}
+
+fn serve_blocks(core: usize, mut ends: Ends) -> Result<f64, Error> {
+    pin(core)?;
+    let mut small = [0u8; 8];
+    let mut buf = vec![0u8; 64 << 10];
+    let mut big = vec![0u8; BIG_LEN];
+    let mut used = 0.0;
+    while let Ok(block) = ends.control.recv() {
+        match block {
+            Block::RawEcho(count) => {
+                for _ in 0..count {
+                    raw_read(&ends.raw_in, &mut small)?;
+                    raw_write(&ends.raw_out, &small)?;
+                }
+                continue;
+            }
+            Block::TypedEcho(count) => {
+                for _ in 0..count {
+                    let number = ends.numbers_in.recv()?;
+                    ends.numbers_out.send(&number)?;
+                }
+                continue;
+            }
+            Block::RawSamples(count) => {
+                // Drains: one read takes all that is there. A write of 64 bytes is never cut in two.
+                let (mut left, mut kept) = (count as usize * SAMPLE_LEN, 0);
+                while left > 0 {
+                    let read = raw_read(&ends.raw_in, &mut buf[kept..])?;
+                    left -= read;
+                    let (samples, rest) = buf[..kept + read].as_chunks();
+                    used += samples.iter().map(|sample| Sample::from_bytes(sample).sum()).sum::<f64>();
+                    kept = rest.len();
+                    let from = samples.len() * SAMPLE_LEN;
+                    buf.copy_within(from..from + kept, 0);
+                }
+            }
+            Block::TypedSamples(count) => {
+                for _ in 0..count {
+                    used += ends.samples_in.recv()?.sum();
+                }
+            }
+            Block::RawBig(count) => {
+                for _ in 0..count {
+                    let mut at = 0;
+                    while at < BIG_LEN {
+                        at += raw_read(&ends.raw_in, &mut big[at..])?;
+                    }
+                    used += f64::from(big[BIG_LEN - 1]);
+                }
+            }
+            Block::TypedBig(count) => {
+                for _ in 0..count {
+                    let len = ends.big_in.recv_bytes_into(&mut big)?;
+                    used += f64::from(big[len - 1]);
+                }
+            }
+        }
+        // Everything of the block has arrived.
+        raw_write(&ends.raw_out, &small)?;
+    }
+    Ok(used)
+}
+
+/// This process's ends.
+struct Ours {
+    raw_out: Sender<()>,
+    raw_in: Receiver<()>,
+    numbers_out: Sender<u64>,
+    numbers_in: Receiver<u64>,
+    samples_out: Sender<Sample>,
+    big_out: Sender<()>,
+    control: Sender<Block>,
+    big: Vec<u8>,
+}
+
+/// Round trips before the clock starts: the other process has been told of the block and is awake.
+const UNTIMED: u64 = 16;
+
+impl Ours {
+    fn raw_echo(&mut self, count: u64) -> Result<Duration, Error> {
+        self.control.send(&Block::RawEcho(count + UNTIMED))?;
+        let mut answer = [0u8; 8];
+        let mut start = Instant::now();
+        for number in 0..count + UNTIMED {
+            if number == UNTIMED {
+                start = Instant::now();
+            }
+            raw_write(&self.raw_out, &number.to_le_bytes())?;
+            raw_read(&self.raw_in, &mut answer)?;
+            if u64::from_le_bytes(answer) != number {
+                return Err("a raw round trip brought something else back".into());
+            }
+        }
+        Ok(start.elapsed())
+    }
+
+    fn typed_echo(&mut self, count: u64) -> Result<Duration, Error> {
+        self.control.send(&Block::TypedEcho(count + UNTIMED))?;
+        let mut start = Instant::now();
+        for number in 0..count + UNTIMED {
+            if number == UNTIMED {
+                start = Instant::now();
+            }
+            self.numbers_out.send(&number)?;
+            if self.numbers_in.recv()? != number {
+                return Err("a round trip brought something else back".into());
+            }
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Times one-way blocks: from the first message to the answer that all have arrived.
+    fn one_way(
+        &mut self,
+        block: Block,
+        send: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<Duration, Error> {
+        self.control.send(&block)?;
+        let start = Instant::now();
+        send(self)?;
+        raw_read(&self.raw_in, &mut [0u8; 8])?;
+        Ok(start.elapsed())
+    }
+}
+
+pub(crate) fn run(bench: &mut Bench) -> Result<(), Error> {
+    for placement in placements() {
+        pinned(placement.ours, || run_placed(bench, placement))??;
+    }
+    Ok(())
+}
+
+fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
+    let (raw_out, raw_in) = pipe()?;
+    let (raw_back, raw_answers) = pipe()?;
+    let (numbers_out, numbers_in) = pipe()?;
+    let (numbers_back, numbers_answers) = pipe()?;
+    let (samples_out, samples_in) = pipe()?;
+    let (big_out, big_in) = pipe()?;
+    let (control, commands) = pipe()?;
+    let theirs = Ends {
+        raw_in,
+        raw_out: raw_back,
+        numbers_in,
+        numbers_out: numbers_back,
+        samples_in,
+        big_in,
+        control: commands,
+    };
+    let server = Process::spawn(serve, (placement.theirs, theirs))?;
+    let ours = std::cell::RefCell::new(Ours {
+        raw_out,
+        raw_in: raw_answers,
+        numbers_out,
+        numbers_in: numbers_answers,
+        samples_out,
+        big_out,
+        control,
+        big: vec![7; BIG_LEN],
+    });
+    let two_cores = placement.ours != placement.theirs;
+
+    // About 30 ms a block, in which wake-ups of a sleeper on another core cost some 60 µs a round trip.
+    let round_trips = if two_cores { 500 } else { 8_000 };
+    bench.compare(
+        &format!("ping-pong u64, {}", placement.name),
+        Unit::Microseconds,
+        round_trips,
+        1,
+        vec![
+            Subject::new("raw pipe", |count| ours.borrow_mut().raw_echo(count)),
+            Subject::new("ipc", |count| ours.borrow_mut().typed_echo(count))
+                .against("raw pipe", Target::AtMost(if two_cores { 1.05 } else { 1.15 })),
+        ],
+    )?;
+
+    let samples = 60_000;
+    let for_two = |target| two_cores.then_some(target);
+    bench.compare(
+        &format!("one way 64 B, {}", placement.name),
+        Unit::PerSecond,
+        samples,
+        1,
+        vec![
+            Subject::new("raw pipe, a write each", |count| {
+                ours.borrow_mut().one_way(Block::RawSamples(count), |ours| {
+                    (0..count).try_for_each(|n| raw_write(&ours.raw_out, &Sample::new(n).to_bytes()))
+                })
+            }),
+            Subject::new("ipc, a send each", |count| {
+                ours.borrow_mut().one_way(Block::TypedSamples(count), |ours| {
+                    (0..count).try_for_each(|n| Ok(ours.samples_out.send(&Sample::new(n))?))
+                })
+            })
+            .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
+            Subject::new("ipc, batch", |count| {
+                ours.borrow_mut().one_way(Block::TypedSamples(count), |ours| {
+                    ours.samples_out.send_all((0..count).map(Sample::new))?;
+                    Ok(())
+                })
+            })
+            .against("ipc, a send each", for_two(Target::AtLeast(5.0))),
+        ],
+    )?;
+
+    bench.compare(
+        &format!("one way 1 MiB, {}", placement.name),
+        Unit::GigabytesPerSecond,
+        64,
+        BIG_LEN as u64,
+        vec![
+            Subject::new("raw pipe", |count| {
+                ours.borrow_mut().one_way(Block::RawBig(count), |ours| {
+                    (0..count).try_for_each(|_| raw_write(&ours.raw_out, &ours.big))
+                })
+            }),
+            Subject::new("ipc", |count| {
+                ours.borrow_mut().one_way(Block::TypedBig(count), |ours| {
+                    (0..count).try_for_each(|_| Ok(ours.big_out.send_bytes(&ours.big)?))
+                })
+            })
+            .against("raw pipe", for_two(Target::AtLeast(0.9))),
+        ],
+    )?;
+
+    // The control pipe's end tells the other process to end.
+    drop(ours);
+    server.join()??;
+    Ok(())
+}
