@@ -1,3 +1,185 @@
-//! Being written.
+//! The tour: counts the words of real files in worker processes, and checks the result.
+//!
+//! A worker is a function of this program in a process of its own ([`worker`]). It gets its jobs through one typed
+//! pipe and reports through another; the parent waits over all pipes of reports and all sentinels at once
+//! ([`supervise`]). Which worker has which unit of work is kept in a ledger ([`ledger`]), so that nothing is lost
+//! with a worker that dies, and nothing counted twice: `--kill` kills one to show it. The result has to be the same
+//! as that of one process, word by word ([`check`]).
+
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod check;
+mod count;
+mod failure;
+mod files;
+mod ledger;
+mod show;
+mod supervise;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use count::{Counter, Tally};
+use failure::{Failure, Result};
+use files::{Found, Unit};
+use show::Summary;
+
+/// Counts the lines, words and bytes of files in worker processes that are fed over pipes, and compares with what one
+/// process counts, and how fast.
+///
+/// A word is a run of bytes that are not ASCII white space, as for `LC_ALL=C wc -w`. Directories are walked, but for
+/// hidden files, `target` directories and symbolic links. Files up to 256 KiB are a unit of work each, larger ones
+/// are cut into units of that size. Everything is read once before any time is taken.
+///
+/// Exits with 1 if the two counts differ, or if a file could not be counted.
+#[derive(Parser)]
+#[command(name = "tour", bin_name = "cargo xtask tour", verbatim_doc_comment)]
+struct Flags {
+    /// Files and directories to count [default: the sources of this workspace]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// How many worker processes [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+
+    /// Kill one worker with SIGKILL in mid-run; its share is done again
+    #[arg(long)]
+    kill: bool,
+}
+
+fn main() -> ExitCode {
+    // A worker begins here, and does not return.
+    ipc::init();
+    match tour(&Flags::parse()) {
+        Ok(code) => code,
+        Err(Failure(text)) => {
+            eprintln!("tour: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tour(flags: &Flags) -> Result<ExitCode> {
+    let own;
+    let paths = if flags.paths.is_empty() {
+        own = [files::own_sources()?];
+        &own
+    } else {
+        flags.paths.as_slice()
+    };
+    let worker_count = match flags.workers {
+        Some(count) => usize::from(count),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let files = files::find(paths)?;
+    let units = files::units(&files);
+    let byte_count = files.iter().map(|file| file.len).sum();
+
+    let bar = show::bar("reading", byte_count);
+    files::warm_up(&files, |len| bar.inc(len));
+    bar.finish_and_clear();
+
+    let bar = show::bar("1 process", byte_count);
+    let single = count_here(&units, |len| bar.inc(len));
+    bar.finish_and_clear();
+
+    let bar = show::bar(&show::several(worker_count, "worker"), byte_count);
+    let outcome = supervise::run(&units, worker_count, flags.kill, |len, loss| {
+        bar.set_position(len);
+        if let Some(loss) = loss {
+            bar.println(show::loss(loss));
+        }
+    })?;
+    bar.finish_and_clear();
+
+    let summary = Summary {
+        file_count: files.len(),
+        unit_count: units.len(),
+        worker_count,
+        outcome: &outcome,
+        single: single.took,
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let printed = summary.print(&mut out).and_then(|()| {
+        if flags.kill && outcome.losses.is_empty() {
+            writeln!(out, "\nno worker was killed: there was nothing to count")?;
+        }
+        out.flush()
+    });
+    drop(out);
+    quietly_if_nobody_reads(printed)?;
+    verdict(&files, &units, &single, &outcome)
+}
+
+/// What one process has counted: this one.
+struct Single {
+    tally: Tally,
+    unreadable: BTreeMap<usize, String>,
+    took: Duration,
+}
+
+/// Counts the same units in the same way as the workers do, one after the other.
+fn count_here(units: &[Unit], mut progress: impl FnMut(u64)) -> Single {
+    let started = Instant::now();
+    let mut counter = Counter::default();
+    let mut unreadable = BTreeMap::new();
+    for (id, unit) in units.iter().enumerate() {
+        if let Err(error) = counter.count(unit) {
+            unreadable.insert(id, error.to_string());
+        }
+        progress(unit.len());
+    }
+    Single { tally: counter.tally, unreadable, took: started.elapsed() }
+}
+
+/// Says whether the two counts agree.
+///
+/// Files that cannot be read are left out of both, and named. If the counts differ, and files have changed
+/// meanwhile, these are to blame.
+fn verdict(
+    files: &[Found],
+    units: &[Unit],
+    single: &Single,
+    outcome: &supervise::Outcome,
+) -> Result<ExitCode> {
+    let mut left_out = BTreeMap::new();
+    for (id, why) in single.unreadable.iter().chain(&outcome.unreadable) {
+        left_out.entry(&units[*id].path).or_insert(why);
+    }
+    for (path, why) in &left_out {
+        eprintln!("tour: {}: {why}; not all of it was counted", Path::new(path).display());
+    }
+    let differences = check::differences(&outcome.tally, &single.tally);
+    if differences.is_empty() {
+        let line = "the workers and one process have counted the same, in total and of every word";
+        quietly_if_nobody_reads(writeln!(io::stdout(), "\n{line}"))?;
+        return Ok(if left_out.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let changed = files::changed(files);
+    let cause = if changed.is_empty() && left_out.is_empty() {
+        "no file has changed meanwhile: this is a bug".to_owned()
+    } else {
+        [vec!["files have changed meanwhile, try again:".to_owned()], changed].concat().join("\n  ")
+    };
+    Err(Failure(format!(
+        "the workers and one process have counted differently\n  {}\n{cause}",
+        differences.join("\n  ")
+    )))
+}
+
+/// Whoever reads our output may have had enough (`| head`): that is no failure.
+fn quietly_if_nobody_reads(printed: io::Result<()>) -> Result<()> {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::when("standard output")(error))
+        }
+        _ => Ok(()),
+    }
+}

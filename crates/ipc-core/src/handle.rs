@@ -19,7 +19,7 @@
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -181,25 +181,39 @@ impl Bundle {
 
 /// The descriptors of a message that was encoded and has not gone yet. Dropping it takes everything back: no handle
 /// of the message counts as sent.
+///
+/// It is a null pointer for a message without handles, which is nearly all of them.
 #[derive(Default)]
-pub struct Outgoing {
+pub struct Outgoing(Option<Box<Collected>>);
+
+#[derive(Default)]
+struct Collected {
     descriptors: Vec<Arc<OwnedFd>>,
     commits: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Outgoing {
+    /// Whether the message holds no handle.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The descriptors that go beside the bytes, in the order of their indices.
     pub fn descriptors(&self) -> &[Arc<OwnedFd>] {
-        &self.descriptors
+        self.0.as_ref().map_or(&[], |collected| &collected.descriptors)
     }
 
     /// The message has gone: ends with a single owner now count as moved.
+    #[inline]
     pub fn commit(self) {
-        for commit in self.commits {
-            commit();
+        if let Some(collected) = self.0 {
+            collected.commits.into_iter().for_each(|commit| commit());
         }
     }
+}
 
+impl Collected {
     /// The indices of these descriptors in the table, added where they are new.
     fn add(&mut self, descriptors: &[Arc<OwnedFd>], exclusive: bool) -> Result<Vec<u16>, Refused> {
         let mut indices = Vec::with_capacity(descriptors.len());
@@ -246,7 +260,7 @@ impl fmt::Display for Refused {
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outgoing").field("descriptors", &self.descriptors).finish_non_exhaustive()
+        f.debug_struct("Outgoing").field("descriptors", &self.descriptors()).finish_non_exhaustive()
     }
 }
 
@@ -257,13 +271,21 @@ enum Arrived {
     Taken,
 }
 
-#[derive(Default)]
+/// What the messages at hand hold, each with the depth of its scope: a message without handles has no entry.
 struct Table {
-    outgoing: Vec<Outgoing>,
-    incoming: Vec<Vec<Arrived>>,
+    outgoing: Vec<(u32, Box<Collected>)>,
+    incoming: Vec<(u32, Vec<Arrived>)>,
 }
 
+// A message without handles costs two writes of a plain thread-local: this is on the path of every message, and every
+// thread-local with a destructor costs a check of its state at each access.
 thread_local! {
+    /// How many messages this thread is encoding, one inside the other.
+    static ENCODING: Cell<u32> = const { Cell::new(0) };
+    /// How many messages this thread is decoding.
+    static DECODING: Cell<u32> = const { Cell::new(0) };
+    /// How many entries `TABLE.outgoing` has.
+    static COLLECTED: Cell<u32> = const { Cell::new(0) };
     static TABLE: RefCell<Table> = const { RefCell::new(Table { outgoing: Vec::new(), incoming: Vec::new() }) };
 }
 
@@ -283,56 +305,96 @@ thread_local! {
 /// ```
 #[inline]
 pub fn outgoing<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<(R, Outgoing), E> {
-    /// Takes the table away again also when `encode` panics.
-    struct Scope;
-    impl Drop for Scope {
-        fn drop(&mut self) {
-            // What was collected is dropped after the borrow has ended: dropping may run anything.
-            let abandoned = TABLE.with_borrow_mut(|table| table.outgoing.pop());
-            drop(abandoned);
+    /// Takes the entry away again also when `encode` panics.
+    struct Scope(u32);
+    impl Scope {
+        #[inline]
+        fn close(&self) -> Outgoing {
+            ENCODING.set(self.0 - 1);
+            if COLLECTED.get() == 0 { Outgoing(None) } else { take_outgoing(self.0) }
         }
     }
-    TABLE.with_borrow_mut(|table| table.outgoing.push(Outgoing::default()));
-    let scope = Scope;
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            drop(self.close());
+        }
+    }
+    let scope = Scope(ENCODING.get() + 1);
+    ENCODING.set(scope.0);
     let result = encode()?;
+    let collected = scope.close();
     std::mem::forget(scope);
-    let frame = TABLE.with_borrow_mut(|table| table.outgoing.pop());
-    Ok((result, frame.unwrap_or_default()))
+    Ok((result, collected))
+}
+
+#[cold]
+fn take_outgoing(depth: u32) -> Outgoing {
+    TABLE.with_borrow_mut(|table| match table.outgoing.pop_if(|(of, _)| *of == depth) {
+        Some((_, collected)) => {
+            COLLECTED.set(COLLECTED.get() - 1);
+            Outgoing(Some(collected))
+        }
+        None => Outgoing(None),
+    })
 }
 
 /// Runs `decode` as the decoding of one message that `descriptors` came with. Those that it does not claim are
 /// closed when it returns, also with an error or a panic.
+#[inline]
 pub fn incoming<R>(descriptors: impl IntoIterator<Item = OwnedFd>, decode: impl FnOnce() -> R) -> R {
-    struct Scope;
+    struct Scope {
+        depth: u32,
+        has_entry: bool,
+    }
     impl Drop for Scope {
+        #[inline]
         fn drop(&mut self) {
-            let unclaimed = TABLE.with_borrow_mut(|table| table.incoming.pop());
-            drop(unclaimed);
+            DECODING.set(self.depth - 1);
+            if self.has_entry {
+                // What is left is closed after the borrow has ended.
+                let unclaimed = TABLE.with_borrow_mut(|table| table.incoming.pop());
+                drop(unclaimed);
+            }
         }
     }
-    let arrived = descriptors.into_iter().map(Arrived::Unclaimed).collect();
-    TABLE.with_borrow_mut(|table| table.incoming.push(arrived));
-    let _scope = Scope;
+    let arrived: Vec<Arrived> = descriptors.into_iter().map(Arrived::Unclaimed).collect();
+    let scope = Scope { depth: DECODING.get() + 1, has_entry: !arrived.is_empty() };
+    DECODING.set(scope.depth);
+    if scope.has_entry {
+        TABLE.with_borrow_mut(|table| table.incoming.push((scope.depth, arrived)));
+    }
     decode()
 }
 
 /// Runs `f` once the message that this thread is encoding has gone; never, if it does not go. Whether there is such
 /// a message.
 pub fn on_commit(f: impl FnOnce() + Send + 'static) -> bool {
-    with_outgoing(|frame| frame.commits.push(Box::new(f))).is_some()
+    with_outgoing(|collected| collected.commits.push(Box::new(f))).is_some()
 }
 
-fn with_outgoing<R>(f: impl FnOnce(&mut Outgoing) -> R) -> Option<R> {
-    TABLE.with_borrow_mut(|table| table.outgoing.last_mut().map(f))
+fn with_outgoing<R>(f: impl FnOnce(&mut Collected) -> R) -> Option<R> {
+    let depth = ENCODING.get();
+    if depth == 0 {
+        return None;
+    }
+    TABLE.with_borrow_mut(|table| {
+        if table.outgoing.last().is_none_or(|(of, _)| *of != depth) {
+            table.outgoing.push((depth, Box::default()));
+            COLLECTED.set(COLLECTED.get() + 1);
+        }
+        table.outgoing.last_mut().map(|(_, collected)| f(collected))
+    })
 }
 
 fn claim(index: usize, exclusive: bool) -> Result<Arc<OwnedFd>, String> {
+    let depth = DECODING.get();
+    if depth == 0 {
+        return Err("a handle can only be deserialised inside a message from another process".to_owned());
+    }
     TABLE.with_borrow_mut(|table| {
-        let Some(arrived) = table.incoming.last_mut() else {
-            return Err("a handle can only be deserialised inside a message from another process".to_owned());
-        };
-        let count = arrived.len();
-        let Some(slot) = arrived.get_mut(index) else {
+        let arrived = table.incoming.last_mut().filter(|(of, _)| *of == depth).map(|(_, arrived)| arrived);
+        let count = arrived.as_ref().map_or(0, |arrived| arrived.len());
+        let Some(slot) = arrived.and_then(|arrived| arrived.get_mut(index)) else {
             return Err(format!("the message names descriptor {index}, but only {count} came with it"));
         };
         let fd = match std::mem::replace(slot, Arrived::Taken) {

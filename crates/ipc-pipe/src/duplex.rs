@@ -68,8 +68,12 @@ impl<A, B> Duplex<A, B> {
     /// lives on in another process is closed only when that one goes too.
     ///
     /// # Errors
-    /// `EMFILE` when the process has no descriptor left.
+    /// `EMFILE` when the process has no descriptor left; [`SendError::Moved`], as the source, for a duplex that was
+    /// moved.
     pub fn split(self) -> io::Result<(Sender<A>, Receiver<B>)> {
+        if self.sender.tx.end.is_moved() {
+            return Err(io::Error::other(SendError::Moved));
+        }
         let own = |end: &End| end.as_fd().try_clone_to_owned();
         let sending = End::new(own(&self.sender.tx.end)?, Transport::SendingHalf);
         let receiving = End::new(own(&self.sender.tx.end)?, Transport::ReceivingHalf);

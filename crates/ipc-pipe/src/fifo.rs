@@ -629,12 +629,22 @@ impl<T: DeserializeOwned> FifoReceiver<T> {
         loop {
             match pipe::read(self.fd.as_fd(), self.decoder.space()) {
                 Ok(0) => {
-                    let left = fifo::writers_left(&self.fd).map_err(RecvError::Io)?;
-                    if left {
-                        return Err(self.left());
+                    if !fifo::writers_left(&self.fd).map_err(RecvError::Io)? {
+                        // No sender has come yet; poll(2) waits for the first.
+                        self.wait(until, RecvError::NotConnected, RecvError::NotConnected)?;
+                        continue;
                     }
-                    // No sender has come yet; poll(2) waits for the first.
-                    self.wait(until, RecvError::NotConnected, RecvError::NotConnected)?;
+                    // One may have come, sent and left between the two calls.
+                    match pipe::read(self.fd.as_fd(), self.decoder.space()) {
+                        Ok(0) => return Err(self.left()),
+                        Ok(count) => {
+                            self.decoder.filled(count);
+                            return Ok(());
+                        }
+                        // Another one is here by now.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(RecvError::Io(error)),
+                    }
                 }
                 Ok(count) => {
                     self.decoder.filled(count);

@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ipc_core::frame::{FrameDecoder, FrameError, FrameKind, HEADER_LEN, Header};
-use ipc_core::handle::{self, HANDLES_MAX};
+use ipc_core::frame::{FrameDecoder, FrameKind, HEADER_LEN, Header};
+use ipc_core::handle;
 use ipc_core::{Codec, Limits, RecvError};
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,8 @@ pub(crate) struct Rx {
     descriptors: VecDeque<OwnedFd>,
     /// The kernel has said that nobody can send any more.
     at_end: bool,
+    /// Descriptors were lost for want of room: which of those that follow belong to which frame is not known.
+    is_cut: bool,
 }
 
 impl Rx {
@@ -35,7 +37,7 @@ impl Rx {
     pub(crate) fn with_unread(end: Arc<End>, bytes: Vec<u8>, descriptors: VecDeque<OwnedFd>) -> Self {
         let codec = Codec::default();
         let decoder = FrameDecoder::with_bytes(codec.limits().frame_len_max, bytes);
-        Rx { end, codec, decoder, descriptors, at_end: false }
+        Rx { end, codec, decoder, descriptors, at_end: false, is_cut: false }
     }
 
     /// What was read ahead: bytes and descriptors.
@@ -54,12 +56,19 @@ impl Rx {
         if header.kind != FrameKind::Message {
             return Err(RecvError::wrong_kind(header.kind));
         }
-        let descriptors = self.take_descriptors(header);
-        let decoded = match descriptors {
-            Ok(descriptors) => handle::incoming(descriptors, || self.codec.decode(self.decoder.payload()))
-                .map_err(RecvError::from),
-            Err(error) => Err(error),
-        };
+        if header.handles != 0 || !self.descriptors.is_empty() {
+            return self.recv_with_handles(header);
+        }
+        let decoded = handle::incoming([], || self.codec.decode(self.decoder.payload()));
+        self.decoder.consume();
+        Ok(decoded?)
+    }
+
+    #[cold]
+    fn recv_with_handles<T: DeserializeOwned>(&mut self, header: Header) -> Result<T, RecvError> {
+        let decoded = self.take_descriptors(header).and_then(|descriptors| {
+            Ok(handle::incoming(descriptors, || self.codec.decode(self.decoder.payload()))?)
+        });
         self.consume();
         decoded
     }
@@ -96,8 +105,8 @@ impl Rx {
             let message = self.recv_bytes(until)?;
             return Err(RecvError::TooSmall { message, capacity: buf.len() });
         }
-        if !matches!(until, Until::Forever) {
-            // A wait that may end early keeps what has come of the frame in the decoder.
+        if !matches!(until, Until::Forever) || header.handles > 0 {
+            // A wait that may end early keeps what has come of the frame in the decoder; so does one for descriptors.
             self.next_frame(until)?;
         }
         drop(self.take_descriptors(header));
@@ -163,11 +172,13 @@ impl Rx {
     /// The next frame, all of it in the decoder. That a message was cut off is told once.
     #[inline]
     fn next_frame(&mut self, until: Until) -> Result<Header, RecvError> {
-        let arrived = self.arrive(until);
-        if let Err(RecvError::Truncated { .. }) = arrived {
-            self.decoder.consume_raw(self.decoder.buffered().len());
+        match self.arrive(until) {
+            Err(RecvError::Truncated { missing }) => {
+                self.decoder.consume_raw(self.decoder.buffered().len());
+                Err(RecvError::Truncated { missing })
+            }
+            other => other,
         }
-        arrived
     }
 
     #[inline]
@@ -181,15 +192,18 @@ impl Rx {
         }
     }
 
-    /// Reads once, waiting if need be.
+    /// Reads once, waiting if need be. There is no whole frame at hand.
     #[inline]
     fn fill(&mut self, until: Until) -> Result<(), RecvError> {
+        if self.is_cut || !self.descriptors.is_empty() {
+            self.check_descriptors()?;
+        }
         loop {
             match self.end.read(self.decoder.space(), &mut self.descriptors, until) {
                 Ok(0) => return Err(self.ended()),
                 Ok(count) => {
                     self.decoder.filled(count);
-                    return self.check_descriptors();
+                    return Ok(());
                 }
                 Err(error) => self.not_read(error, until)?,
             }
@@ -198,6 +212,9 @@ impl Rx {
 
     /// Reads past the decoder, straight to where a long payload is wanted.
     fn read_exactly(&mut self, mut buf: &mut [u8]) -> Result<(), RecvError> {
+        if buf.is_empty() {
+            return Ok(());
+        }
         while !buf.is_empty() {
             match self.end.read(buf, &mut self.descriptors, Until::Forever) {
                 Ok(0) => {
@@ -209,9 +226,15 @@ impl Rx {
                     self.at_end = true;
                     return Err(RecvError::Truncated { missing: buf.len() });
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Somebody else who holds the description has set O_NONBLOCK on it.
+                    ipc_os::poll_readable(self.end.as_fd(), None).map_err(RecvError::Io)?;
+                }
                 Err(error) => return Err(RecvError::Io(error)),
             }
         }
+        // What came with these bytes was not announced.
+        self.descriptors.clear();
         Ok(())
     }
 
@@ -230,6 +253,11 @@ impl Rx {
                 }
                 ipc_os::poll_readable(self.end.as_fd(), until.left()).map_err(RecvError::Io)?;
                 Ok(())
+            }
+            io::ErrorKind::InvalidData => {
+                self.is_cut = true;
+                self.descriptors.clear();
+                Err(RecvError::Io(error))
             }
             _ => Err(RecvError::Io(error)),
         }
@@ -260,12 +288,16 @@ impl Rx {
         missing
     }
 
-    #[inline]
-    fn check_descriptors(&self) -> Result<(), RecvError> {
-        // More than two frames' worth cannot be waiting for frames that fit the read-ahead, unless nobody announced
-        // them.
-        if self.descriptors.len() > 2 * HANDLES_MAX {
-            return Err(FrameError::TooManyHandles(self.descriptors.len()).into());
+    /// Closes what came with the frame at hand beyond what it announced, so that no sender can make this process hold
+    /// more than one frame's descriptors.
+    #[cold]
+    fn check_descriptors(&mut self) -> Result<(), RecvError> {
+        if self.is_cut {
+            let what = "descriptors were lost on the way to an earlier message: too many are open here";
+            return Err(RecvError::Io(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
+        if let Some(header) = self.decoder.header()? {
+            self.descriptors.truncate(header.handles.into());
         }
         Ok(())
     }

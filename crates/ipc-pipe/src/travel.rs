@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use ipc_core::handle::{self, Bundle, Kind};
+use ipc_core::handle_kind;
 use ipc_core::{Codec, Fingerprint, Schema};
 use ipc_os::fd::Kind as FdKind;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
@@ -47,6 +48,10 @@ pub(crate) fn serialize<T: DeserializeOwned, S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     if end.is_moved() {
         return Err(S::Error::custom("this end was moved to another process"));
+    }
+    // `Duplex::both` lends ends that are two sides of one descriptor: one cannot go without the other.
+    if end.transport() == Transport::Socket && kind != handle_kind!("pipe.duplex") {
+        return Err(S::Error::custom("one direction of a duplex moves by itself only after `Duplex::split`"));
     }
     let schema = Schema::of::<T>();
     let head = Head { socket: end.transport() != Transport::Pipe, schema: schema.text().to_owned() };

@@ -32,6 +32,19 @@ struct Pending {
     descriptors: Vec<Arc<OwnedFd>>,
 }
 
+/// Cuts a buffer back when a message was not encoded after all, with an error or a panic: a batch has other messages
+/// in front of it.
+struct CutBack<'a> {
+    buf: &'a mut Vec<u8>,
+    len: usize,
+}
+
+impl Drop for CutBack<'_> {
+    fn drop(&mut self) {
+        self.buf.truncate(self.len);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Tx {
     pub(crate) end: Arc<End>,
@@ -70,17 +83,28 @@ impl Tx {
 
     #[inline]
     pub(crate) fn send<T: Serialize + ?Sized>(&mut self, message: &T, until: Until) -> Result<(), SendError> {
-        self.make_way(until)?;
+        if self.pending.is_some() || self.end.is_moved() {
+            self.make_way(until)?;
+        }
         self.buf.clear();
         let handles = self.encode(message)?;
-        if handles.descriptors().is_empty() {
-            self.put_buf(until)?;
-            handles.commit();
-            return Ok(());
+        if !handles.is_empty() {
+            return self.send_with_handles(handles, until);
         }
-        let sent = self.put_with_handles(handles.descriptors().to_vec(), until);
+        self.put_buf(until)
+    }
+
+    #[cold]
+    fn send_with_handles(&mut self, handles: handle::Outgoing, until: Until) -> Result<(), SendError> {
+        let mut descriptors = handles.descriptors().to_vec();
+        // Those that do not go with the first call may be kept here beyond the commit, which makes the ends let go of
+        // theirs.
+        for fd in descriptors.iter_mut().skip(DESCRIPTORS_MAX) {
+            *fd = Arc::new(fd.try_clone().map_err(SendError::Io)?);
+        }
+        let sent = self.put_or_keep(descriptors, until);
         // A frame that has begun arrives whole: what it carries has moved.
-        if matches!(sent, Ok(()) | Err(SendError::Begun { .. })) {
+        if sent.is_ok() || self.pending.is_some() {
             handles.commit();
         }
         sent
@@ -91,25 +115,37 @@ impl Tx {
     fn encode<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<handle::Outgoing, SendError> {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; HEADER_LEN]);
-        let encoded = handle::outgoing(|| self.codec.encode(message, &mut self.buf));
-        let checked = encoded.map_err(SendError::from).and_then(|((), handles)| {
-            let count = handles.descriptors().len();
-            if count > 0 && !self.end.moves_handles() {
-                return Err(SendError::Handles {
-                    carrier: "a pipe",
-                    count,
-                    instead: "a duplex, or the arguments or result of a process",
-                });
-            }
-            let len = self.buf.len() - start - HEADER_LEN;
-            let header = Header::new(FrameKind::Message, len, count, self.codec.limits().frame_len_max)?;
-            self.buf[start..start + HEADER_LEN].copy_from_slice(&header.to_bytes());
-            Ok(handles)
-        });
-        if checked.is_err() {
-            self.buf.truncate(start);
+        let cut = CutBack { buf: &mut self.buf, len: start };
+        let ((), handles) = handle::outgoing(|| self.codec.encode(message, &mut *cut.buf))?;
+        std::mem::forget(cut);
+        match self.put_header(start, &handles) {
+            Ok(()) => Ok(handles),
+            Err(error) => Err(self.not_encoded(start, error)),
         }
-        checked
+    }
+
+    #[inline]
+    fn put_header(&mut self, start: usize, handles: &handle::Outgoing) -> Result<(), SendError> {
+        let count = handles.descriptors().len();
+        if count > 0 && !self.end.moves_handles() {
+            return Err(SendError::Handles {
+                carrier: "a pipe",
+                count,
+                instead: "a duplex, or the arguments or result of a process",
+            });
+        }
+        let len = self.buf.len() - start - HEADER_LEN;
+        let header = Header::new(FrameKind::Message, len, count, self.codec.limits().frame_len_max)?;
+        if let Some(place) = self.buf[start..].first_chunk_mut() {
+            *place = header.to_bytes();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn not_encoded(&mut self, start: usize, error: SendError) -> SendError {
+        self.buf.truncate(start);
+        error
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
@@ -144,7 +180,7 @@ impl Tx {
         }
         let owned = descriptors.iter().map(|fd| fd.try_clone_to_owned().map(Arc::new));
         let owned = owned.collect::<io::Result<Vec<_>>>().map_err(SendError::Io)?;
-        self.put_with_handles(owned, until)
+        self.put_or_keep(owned, until)
     }
 
     /// Appends a frame to the batch; [`Tx::put_batch`] sends it. A message with handles goes out by itself, after
@@ -152,18 +188,14 @@ impl Tx {
     pub(crate) fn batch<T: Serialize + ?Sized>(&mut self, message: &T, full: usize) -> Result<(), SendError> {
         let start = self.buf.len();
         let handles = self.encode(message)?;
-        if !handles.descriptors().is_empty() {
+        if !handles.is_empty() {
             let frame = self.buf.split_off(start);
             self.put_batch()?;
             self.buf = frame;
-            let sent = self.put_with_handles(handles.descriptors().to_vec(), Until::Forever);
+            let sent = self.send_with_handles(handles, Until::Forever);
             self.buf.clear();
-            if sent.is_ok() {
-                handles.commit();
-            }
             return sent;
         }
-        handles.commit();
         if self.buf.len() >= full { self.put_batch() } else { Ok(()) }
     }
 
@@ -175,6 +207,8 @@ impl Tx {
     }
 
     pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
+        // An earlier part of the batch may have been interrupted.
+        self.flush(Until::Forever)?;
         let sent = if self.buf.is_empty() { Ok(()) } else { self.put_buf(Until::Forever) };
         self.buf.clear();
         sent
@@ -193,11 +227,7 @@ impl Tx {
         done
     }
 
-    #[inline]
     fn make_way(&mut self, until: Until) -> Result<(), SendError> {
-        if self.pending.is_none() && !self.end.is_moved() {
-            return Ok(());
-        }
         self.flush(until).map_err(|error| match (error, until) {
             (SendError::Begun { .. }, Until::Now) => SendError::Full,
             (SendError::Begun { .. }, _) => SendError::Timeout,
@@ -208,26 +238,32 @@ impl Tx {
     /// Puts the frames in the buffer out.
     #[inline]
     fn put_buf(&mut self, until: Until) -> Result<(), SendError> {
-        match until {
-            Until::Forever => {
-                let mut at = 0;
-                while at < self.buf.len() {
-                    match self.end.write(&self.buf[at..]) {
-                        Ok(count) => at += count,
-                        Err(error) => self.not_written(error, at)?,
-                    }
-                }
-                if self.buf.capacity() > KEEP_MAX {
-                    self.buf = Vec::new();
-                }
-                Ok(())
+        if !matches!(until, Until::Forever) {
+            return self.put_or_keep(Vec::new(), until);
+        }
+        match self.end.write(&self.buf) {
+            Ok(count) if count == self.buf.len() && count <= KEEP_MAX => Ok(()),
+            Ok(count) => self.put_rest(count),
+            Err(error) => {
+                self.not_written(error, 0)?;
+                self.put_rest(0)
             }
-            _ => self.put_or_keep(Vec::new(), until),
         }
     }
 
-    fn put_with_handles(&mut self, descriptors: Vec<Arc<OwnedFd>>, until: Until) -> Result<(), SendError> {
-        self.put_or_keep(descriptors, until)
+    /// The rest of a long frame, or of one that was interrupted.
+    #[cold]
+    fn put_rest(&mut self, mut at: usize) -> Result<(), SendError> {
+        while at < self.buf.len() {
+            match self.end.write(&self.buf[at..]) {
+                Ok(count) => at += count,
+                Err(error) => self.not_written(error, at)?,
+            }
+        }
+        if self.buf.capacity() > KEEP_MAX {
+            self.buf = Vec::new();
+        }
+        Ok(())
     }
 
     /// Puts the frame in the buffer out as far as time allows, and keeps the rest of one that has begun.

@@ -20,7 +20,12 @@ pub(super) fn encode<T: Serialize + ?Sized>(limits: &Limits, value: &T, out: &mu
     out.reserve(size_of_val(value).min(RESERVE_MAX));
     let end_max = start.saturating_add(limits.frame_len_max);
     let mut postcard = Postcard { output: Sink { out, start, end_max, refused: 0 } };
-    value.serialize(Writer { postcard: &mut postcard, depth_left: limits.depth_max, limits })
+    value.serialize(Writer { postcard: &mut postcard, depth_left: limits.depth_max, limits })?;
+    let len = postcard.output.out.len();
+    if len > end_max {
+        return Err(failure(postcard::Error::SerializeBufferFull, len - start, limits.frame_len_max));
+    }
+    Ok(())
 }
 
 /// The most that is reserved ahead of encoding: a slice may be longer in memory than its encoding.
@@ -40,14 +45,18 @@ impl Flavor for Sink<'_> {
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.make_room(1)?;
+        if self.out.len() == self.out.capacity() {
+            self.make_room(1)?;
+        }
         self.out.push(byte);
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.make_room(bytes.len())?;
+        if self.out.capacity() - self.out.len() < bytes.len() {
+            self.make_room(bytes.len())?;
+        }
         self.out.extend_from_slice(bytes);
         Ok(())
     }
@@ -58,9 +67,12 @@ impl Flavor for Sink<'_> {
 }
 
 impl Sink<'_> {
-    #[inline]
+    /// Grows the buffer, up to the limit. What has room already is checked once, at the end: that saves every push a
+    /// second comparison, and costs no memory, since it is there.
+    #[cold]
     fn make_room(&mut self, count: usize) -> postcard::Result<()> {
-        if count <= self.end_max - self.out.len() {
+        if count <= self.end_max.saturating_sub(self.out.len()) {
+            self.out.reserve(count);
             return Ok(());
         }
         self.refused = count;

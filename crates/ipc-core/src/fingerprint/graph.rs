@@ -428,7 +428,7 @@ impl Graph {
                 node.cost = cost.min(node.cost);
                 node.dist = dist.min(node.dist);
             }
-            self.work += self.nodes.len() as u64 / 4;
+            self.work += self.nodes.len() as u64 / 4 + 8;
         }
         self.nodes[ROOT].dist
     }

@@ -59,6 +59,8 @@
 mod access;
 mod graph;
 mod samples;
+#[cfg(test)]
+mod tests;
 mod text;
 mod trace;
 

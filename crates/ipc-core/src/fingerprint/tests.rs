@@ -67,11 +67,11 @@ fn recursion_ends() {
     assert_eq!(text::<Index>(), "{ below: map<str, ^1> }");
     // In a tuple a value has to be made of the first, to see the second.
     assert_eq!(text::<(Ping, u8)>(), "(enum<A: enum<X: ^1 | Y>>, u8)");
-    assert_eq!(text::<(Pong, Ping)>(), "(#1=enum<X: #2=enum<A: ^1> | Y>, #2)");
+    assert_eq!(text::<(Pong, Ping)>(), "(enum<X: #1=enum<A: ^1> | Y>, #1)");
     assert_eq!(
         text::<(First, bool)>(),
-        "(enum<Second: #1=enum<First: ^1 | Third: (#2=enum<First: (^3, ^2) | Second: ^2 | End: str>, u8)> \
-         | Third: #2>, bool)"
+        "(enum<Second: enum<First: ^1 | Third: (#1=enum<First: (^4, ^3) | Second: ^2 | End: str>, u8)> \
+         | Third: #1>, bool)"
     );
 }
 
@@ -100,6 +100,12 @@ fn the_text_is_canonical() {
     let inner = text::<Third>();
     assert_eq!(text::<Vec<Third>>(), format!("[{inner}]"));
     assert_eq!(text::<(u8, Third)>(), format!("(u8, {inner})"));
+}
+
+#[test]
+fn parts_that_occur_again_are_labelled_if_they_are_large() {
+    assert_eq!(text::<([u8; 7], bool, [u8; 7])>(), "((u8; 7), bool, (u8; 7))");
+    assert_eq!(text::<([u8; 8], bool, [u8; 8])>(), "(#1=(u8; 8), bool, #1)");
 }
 
 /// Within a time that no bound of the tracer takes, on a busy machine: tracing that is exponential takes years.
@@ -179,8 +185,44 @@ fn deep_types_do_not_overflow_the_stack() {
     assert!(deeper.text.starts_with(&"{ inner: ?".repeat(80)), "{deeper}");
 }
 
-macro_rules! three_hundred {
-    ($with:ident) => { three_hundred!(@ $with 0 1 2 3 4 5 6 7 8 9) };
-    (@ $with:ident $($a:tt)*) => { three_hundred!(@@ $with [$($a)*] [$($a)*]) };
-    (@@ $with:ident [$($a:tt)*] $b:tt) => { $with! { $($a $b)* } };
+macro_rules! wide {
+    ($($name:ident)*) => {
+        #[derive(Deserialize)]
+        #[allow(non_camel_case_types, reason = "one list of names serves fields and variants")]
+        enum WideEnum { $($name(Option<Box<WideEnum>>, u8),)* Unit, Last { x: Box<WideStruct> } }
+        #[derive(Deserialize)]
+        struct WideStruct { $($name: Vec<WideEnum>),* }
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+wide! {
+    n000 n001 n002 n003 n004 n005 n006 n007 n008 n009 n010 n011 n012 n013 n014 n015 n016 n017 n018 n019
+    n020 n021 n022 n023 n024 n025 n026 n027 n028 n029 n030 n031 n032 n033 n034 n035 n036 n037 n038 n039
+    n040 n041 n042 n043 n044 n045 n046 n047 n048 n049 n050 n051 n052 n053 n054 n055 n056 n057 n058 n059
+    n060 n061 n062 n063 n064 n065 n066 n067 n068 n069 n070 n071 n072 n073 n074 n075 n076 n077 n078 n079
+    n080 n081 n082 n083 n084 n085 n086 n087 n088 n089 n090 n091 n092 n093 n094 n095 n096 n097 n098 n099
+    n100 n101 n102 n103 n104 n105 n106 n107 n108 n109 n110 n111 n112 n113 n114 n115 n116 n117 n118 n119
+    n120 n121 n122 n123 n124 n125 n126 n127 n128 n129 n130 n131 n132 n133 n134 n135 n136 n137 n138 n139
+    n140 n141 n142 n143 n144 n145 n146 n147 n148 n149 n150 n151 n152 n153 n154 n155 n156 n157 n158 n159
+    n160 n161 n162 n163 n164 n165 n166 n167 n168 n169 n170 n171 n172 n173 n174 n175 n176 n177 n178 n179
+    n180 n181 n182 n183 n184 n185 n186 n187 n188 n189 n190 n191 n192 n193 n194 n195 n196 n197 n198 n199
+    n200 n201 n202 n203 n204 n205 n206 n207 n208 n209 n210 n211 n212 n213 n214 n215 n216 n217 n218 n219
+    n220 n221 n222 n223 n224 n225 n226 n227 n228 n229 n230 n231 n232 n233 n234 n235 n236 n237 n238 n239
+    n240 n241 n242 n243 n244 n245 n246 n247 n248 n249 n250 n251 n252 n253 n254 n255 n256 n257 n258 n259
+    n260 n261 n262 n263 n264 n265 n266 n267 n268 n269 n270 n271 n272 n273 n274 n275 n276 n277 n278 n279
+    n280 n281 n282 n283 n284 n285 n286 n287 n288 n289 n290 n291 n292 n293 n294 n295 n296 n297 n298 n299
+}
+
+#[test]
+fn wide_types_are_traced_whole() {
+    let wide = soon(Schema::trace::<WideEnum>);
+    let fields: Vec<String> = NAMES.iter().map(|name| format!("{name}: ")).collect();
+    assert!(wide.complete);
+    for (field, next) in fields.iter().zip(&fields[1..]) {
+        let (at, then): (Vec<_>, Vec<_>) =
+            (wide.text.match_indices(field).collect(), wide.text.match_indices(next).collect());
+        assert!(at.len() == 2 && then.len() == 2 && at[0] < then[0] && at[1] < then[1], "{field}");
+    }
+    assert!(wide.text.starts_with("enum<n000: #1=(?^2, u8) | n001: #1 | "), "{wide}");
+    assert!(wide.text.contains(" | n299: #1 | Unit | Last: { x: { n000: #2=[^3], n001: #2, "), "{wide}");
 }

@@ -114,10 +114,7 @@ fn std_types() {
     texts(&[
         (text::<(i8, i16, i32, i64, i128, isize)>(), "(i8, i16, i32, i64, i128, i64)"),
         (text::<(u8, u16, u32, u64, u128, usize)>(), "(u8, u16, u32, u64, u128, u64)"),
-        (
-            text::<(f32, f64, bool, char, (), u8, u8, u8, u8)>(),
-            "(f32, f64, bool, char, (), u8, u8, u8, u8)",
-        ),
+        (text::<(f32, f64, bool, char, (), u8, u8, u8, u8)>(), "(f32, f64, bool, char, (), u8, u8, u8, u8)"),
         (text::<BTreeMap<u16, BTreeSet<i64>>>(), "map<u16, [i64]>"),
         (text::<SystemTime>(), "{ secs_since_epoch: u64, nanos_since_epoch: u32 }"),
         (text::<std::net::SocketAddr>(), "enum<V4: ((u8; 4), u16) | V6: ((u8; 16), u16)>"),
@@ -135,12 +132,17 @@ fn std_types() {
         ),
     ]);
     #[cfg(unix)]
-    assert_eq!(text::<std::ffi::OsString>(), "enum<Unix: bytes | Windows: opaque>");
+    assert_eq!(
+        text::<(std::ffi::OsString, NonZeroU32, u8)>(),
+        "(enum<Unix: bytes | Windows: opaque>, u32, u8)"
+    );
 }
 
 #[test]
 fn what_the_wire_does_not_tell_apart_is_equal() {
-    assert!(same::<String, &'static str>() && same::<String, Cow<'static, str>>() && same::<String, Box<str>>());
+    assert!(
+        same::<String, &'static str>() && same::<String, Cow<'static, str>>() && same::<String, Box<str>>()
+    );
     assert!(same::<Vec<u8>, serde_bytes::ByteBuf>() && same::<Vec<u8>, &'static [u8]>());
     assert!(same::<(u8, u8), [u8; 2]>() && same::<HashSet<u32>, Vec<u32>>() && !same::<(u8, u8), Vec<u8>>());
 
@@ -156,7 +158,9 @@ fn what_the_wire_does_not_tell_apart_is_equal() {
         inner: f64,
     }
     assert!(same::<Unit, ()>() && same::<Pair, [u8; 2]>());
-    assert!(same::<Meters, f64>() && same::<Wrapped, f64>() && same::<(f64,), f64>() && same::<[f64; 1], f64>());
+    assert!(
+        same::<Meters, f64>() && same::<Wrapped, f64>() && same::<(f64,), f64>() && same::<[f64; 1], f64>()
+    );
 
     #[derive(Deserialize)]
     struct Point {
@@ -196,14 +200,26 @@ fn renamed_or_moved_types_are_equal() {
 
 #[test]
 fn each_change_of_structure_is_seen() {
-    macro_rules! structs { ($($name:ident { $($field:ident: $type:ty),* })*) => {
-        $(#[derive(Deserialize)] struct $name { $($field: $type),* })*
-        vec![$(text::<$name>()),*]
-    }}
-    macro_rules! enums { ($($name:ident { $($body:tt)* })*) => {
-        $(#[derive(Deserialize)] enum $name { $($body)* })*
-        vec![$(text::<$name>()),*]
-    }}
+    #[derive(Deserialize)]
+    struct Is<T> {
+        x: T,
+    }
+    #[derive(Deserialize)]
+    struct Other<T> {
+        y: T,
+    }
+    macro_rules! structs {
+        ($($name:ident { $($field:ident: $type:ty),* })*) => {{
+            $(#[derive(Deserialize)] struct $name { $($field: $type),* })*
+            vec![$(text::<$name>()),*]
+        }};
+    }
+    macro_rules! enums {
+        ($($name:ident { $($body:tt)* })*) => {{
+            $(#[derive(Deserialize)] enum $name { $($body)* })*
+            vec![$(text::<$name>()),*]
+        }};
+    }
     let mut all = structs! {
         Original { a: u32, b: String }
         FieldRenamed { a: u32, c: String }
@@ -226,9 +242,11 @@ fn each_change_of_structure_is_seen() {
         PayloadChanged { A(u64), B }
         PayloadNamed { A { x: u32 }, B }
         PayloadAdded { A(u32), B(u8) }
-        None {}
+        NoneOfThem {}
     });
     all.extend([text::<Vec<u32>>(), text::<Option<u32>>(), text::<HashMap<u32, u32>>(), text::<[u32; 2]>()]);
+    // Within one type too, where parts that are equal are merged.
+    assert_eq!(text::<(Is<u8>, Other<u8>, Is<u16>)>(), "({ x: u8 }, { y: u8 }, { x: u16 })");
     let distinct: HashSet<_> = all.iter().collect();
     assert_eq!(distinct.len(), all.len(), "{all:#?}");
 }
@@ -260,7 +278,7 @@ fn serde_attributes() {
     let fields = r#"{ type: u8, optional: str, span: u32, id|key|number: u16, "odd name: \"x\"\u{a}": () }"#;
     assert_eq!(text::<Fields>(), fields);
     // In company too, where a value must be made of it.
-    assert_eq!(text::<(Fields, bool)>(), format!("({fields}, bool)"));
+    assert_eq!(text::<(Fields, NonZeroU32, bool)>(), format!("({fields}, u32, bool)"));
 
     #[derive(Deserialize)]
     enum Variants {
@@ -328,6 +346,19 @@ impl TryFrom<(u32, u32)> for Increasing {
     }
 }
 
+/// Takes a task only if there is another after it, of which the cheapest way to make one has none.
+#[derive(Deserialize)]
+#[serde(try_from = "Task")]
+struct Followed;
+
+impl TryFrom<Task> for Followed {
+    type Error = &'static str;
+
+    fn try_from(task: Task) -> Result<Self, Self::Error> {
+        if task.next.is_some() { Ok(Followed) } else { Err("alone") }
+    }
+}
+
 #[test]
 fn validating_types_show_what_they_read() {
     #[derive(Deserialize)]
@@ -345,9 +376,10 @@ fn validating_types_show_what_they_read() {
     texts(&[
         (text::<Date>(), "str"),
         (text::<(Date, Increasing, [u8; 3], Date)>(), "(str, (u32; 2), (u8; 3), str)"),
+        (text::<(Followed, u8)>(), "({ id: u64, name: str, tags: [str], next: ?^1 }, u8)"),
         (text::<HashMap<Date, NonZeroU32>>(), "map<str, u32>"),
         (text::<(serde_bytes::ByteArray<16>, u32)>(), "(bytes, u32)"),
-        (text::<Report>(), "{ never: u8, many: [u8], date: ?str, after: str }"),
+        (text::<Report>(), "{ never: u8, many: bytes, date: ?str, after: str }"),
         // A variant, an option or a vector of it can still be made, so it hides nothing.
         (text::<(Choice, u32)>(), "(enum<A: u8 | B: bool>, u32)"),
         (text::<(Vec<Refuses>, Option<Refuses>, u32)>(), "(bytes, ?u8, u32)"),
@@ -480,7 +512,11 @@ fn hand_written_visitors() {
                 }
                 fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<TextKeys, A::Error> {
                     while let Some(key) = from.next_key::<String>()? {
-                        if key == "a" { drop(from.next_value::<u8>()?) } else { drop(from.next_value::<char>()?) }
+                        if key == "a" {
+                            from.next_value::<u8>().map(|_| ())?
+                        } else {
+                            from.next_value::<char>().map(|_| ())?
+                        }
                     }
                     Ok(TextKeys)
                 }
@@ -488,17 +524,35 @@ fn hand_written_visitors() {
             from.deserialize_struct("TextKeys", &["a", "b"], Fields)
         }
     }
+    /// The list of fields need not be right.
+    struct StopsEarly;
+    impl<'de> Deserialize<'de> for StopsEarly {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            struct Parts;
+            impl<'de> Visitor<'de> for Parts {
+                type Value = StopsEarly;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("one part")
+                }
+                fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<StopsEarly, A::Error> {
+                    from.next_element::<bool>().map(|_| StopsEarly)
+                }
+            }
+            from.deserialize_tuple(2, Parts)
+        }
+    }
     /// An error on the way may be taken for granted.
     struct Lenient;
     impl<'de> Deserialize<'de> for Lenient {
         fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            Ok(Refuses::deserialize(from).map_or(Lenient, |_| Lenient))
+            Ok(Handle::<false>::deserialize(from).map_or(Lenient, |_| Lenient))
         }
     }
     texts(&[
         (text::<(ByPosition, u8)>(), "({ a: u8, b: str }, u8)"),
         (text::<(TextKeys, u8)>(), "({ a: u8, b: char }, u8)"),
-        (text::<(Lenient, u16)>(), "(u8, u16)"),
+        (text::<(Lenient, NonZeroU32, u16)>(), "(handle<file>, u32, u16)"),
+        (text::<(StopsEarly, u16)>(), "(bool, u16)"),
     ]);
 }
 
@@ -550,8 +604,11 @@ fn equal_schemas_interchange_on_the_wire() {
     interchange::<serde_bytes::ByteBuf, VecDeque<u8>>([serde_bytes::ByteBuf::from(vec![7; 200])]);
     interchange::<[u32; 3], Triple>([[0, 1, u32::MAX]]);
     interchange::<NonZeroU32, u32>([NonZeroU32::MIN, NonZeroU32::MAX]);
-    interchange::<Vec<(String, u8)>, Vec<(Box<str>, [u8; 1])>>([vec![], vec![("a".into(), 1), ("b".into(), 2)]]);
-    interchange::<(), (Unit, PhantomData<u8>)>([]);
+    interchange::<Vec<(String, u8)>, Vec<(Box<str>, [u8; 1])>>([
+        vec![],
+        vec![("a".into(), 1), ("b".into(), 2)],
+    ]);
+    interchange::<(), Unit>([()]);
     interchange::<Option<Box<Point>>, Option<Point>>([None, Some(Box::new(Point { x: 1, y: -2 }))]);
     interchange::<Holds, Is>([Holds::A(Point { x: 9, y: i64::MIN }), Holds::B((1, 2)), Holds::C(())]);
     interchange::<Result<u8, String>, Result<(u8,), Box<str>>>([Ok(3), Err("no".into())]);
@@ -581,16 +638,17 @@ fn a_mismatch_shows_both_structures() {
 fn a_long_mismatch_is_cut_around_the_difference() {
     let ours = Schema::of::<Task>();
     let (before, after) = ("é".repeat(5000), "z".repeat(5000));
-    let mismatch = ours.check(Fingerprint::from_u64(0), &format!("{before}\u{1b}[31m{after}")).unwrap_err();
+    let mismatch = ours.check(Fingerprint::from_u64(0), &format!("\u{1b}[31m{before}{after}")).unwrap_err();
     let shown = mismatch.to_string();
     assert!(shown.contains(ours.text()) && shown.chars().count() < 500, "{shown}");
     assert!(!shown.contains('\u{1b}'), "a peer must not speak to the terminal");
 
     type Wide<T> = ([Duration; 12], (SystemTime, Task, T), [Result<Task, Tree>; 9]);
-    let (ours, theirs) = (Schema::of::<(Wide<u8>, Wide<u16>, u8)>(), Schema::of::<(Wide<u8>, Wide<u16>, u16)>());
+    let (ours, theirs) =
+        (Schema::of::<(Wide<u8>, Wide<u16>, u8)>(), Schema::of::<(Wide<u8>, Wide<u16>, u16)>());
     let shown = ours.check(theirs.fingerprint(), theirs.text()).unwrap_err().to_string();
     assert!(shown.contains("u8)`") && shown.contains("u16)`"), "{shown}");
-    assert!(shown.matches('…').count() == 2 && shown.chars().count() < 700, "{shown}");
+    assert!(shown.matches('…').count() == 2 && (550..700).contains(&shown.chars().count()), "{shown}");
 }
 
 #[test]

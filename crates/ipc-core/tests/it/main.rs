@@ -2,4 +2,5 @@
 
 mod budget;
 mod codec;
+mod fingerprint;
 mod value;

@@ -1,0 +1,173 @@
+//! What a person sees: a progress bar while it runs, and the result.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::count::{Tally, Totals};
+use crate::supervise::{Loss, Outcome};
+
+const TOP_COUNT: usize = 10;
+
+/// A word is shown as far as this, in characters.
+const WORD_SHOWN_MAX: usize = 40;
+
+/// A bar on standard error, if that is a terminal; otherwise one that shows nothing.
+pub(crate) fn bar(what: &str, byte_count: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    const TEMPLATE: &str = "{prefix:>12} [{bar:40}] {percent:>3} % of {total_bytes}, {bytes_per_sec}";
+    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(byte_count).with_style(style.progress_chars("=> ")).with_prefix(what.to_owned())
+}
+
+/// `1 worker`, `2 workers`.
+pub(crate) fn several(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" })
+}
+
+/// How a worker was lost, and what became of its work.
+pub(crate) fn loss(loss: &Loss) -> String {
+    let Loss { pid, how, intended, discarded_count, given_count, replaced } = loss;
+    let why = if *intended { " (--kill)" } else { "" };
+    let by = if *replaced { "a replacement" } else { "the others" };
+    match discarded_count + given_count {
+        0 => format!("worker {pid} was lost{why}: {how}; nothing had to be done again"),
+        all => format!(
+            "worker {pid} was lost{why}: {how}\n  what it had counted was discarded: {}; it had {given_count} more; \
+             all {} done again by {by}",
+            several(*discarded_count, "unit"),
+            grouped(all as u64),
+        ),
+    }
+}
+
+/// All that is printed of a run, but for the check.
+pub(crate) struct Summary<'a> {
+    pub(crate) file_count: usize,
+    pub(crate) unit_count: usize,
+    pub(crate) worker_count: usize,
+    pub(crate) outcome: &'a Outcome,
+    /// How long one process took for the same.
+    pub(crate) single: Duration,
+}
+
+impl Summary<'_> {
+    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Summary { file_count, unit_count, worker_count, outcome, single } = *self;
+        let Totals { lines, words, bytes } = outcome.tally.totals;
+        let files = several(file_count, "file");
+        let units = several(unit_count, "unit");
+        writeln!(out, "{files} in {units}, {} processes' work", several(worker_count, "worker"))?;
+        writeln!(out)?;
+        for (word, count) in top(&outcome.tally) {
+            writeln!(out, "{:>15}  {}", grouped(count), shown(word))?;
+        }
+        let different = outcome.tally.words.len() as u64;
+        writeln!(out)?;
+        writeln!(out, "{:>15}  lines", grouped(lines))?;
+        writeln!(out, "{:>15}  words, {} different ones", grouped(words), grouped(different))?;
+        writeln!(out, "{:>15}  bytes", grouped(bytes))?;
+        writeln!(out)?;
+        let took = outcome.took;
+        let rate = |time| rate(bytes, time);
+        let workers = several(worker_count, "worker");
+        writeln!(out, "{workers:>15}  {}, {}", time(took), rate(took))?;
+        writeln!(out, "{:>15}  {}, {}", "1 process", time(single), rate(single))?;
+        let speed_up = single.as_secs_f64() / took.as_secs_f64();
+        writeln!(out, "{:>15}  {speed_up:.2}", "speed-up")?;
+        let share = outcome.starting.as_secs_f64() / took.as_secs_f64();
+        write!(
+            out,
+            "{:>15}  {}, {:.0} % of the time",
+            "to start them",
+            time(outcome.starting),
+            share * 100.0
+        )?;
+        let tiny = if share > 0.2 { ": so little to count does not gain by processes" } else { "" };
+        writeln!(out, "{tiny}")?;
+        for lost in &outcome.losses {
+            writeln!(out, "\n{}", loss(lost))?;
+        }
+        Ok(())
+    }
+}
+
+/// The most frequent words, the frequent ones first, and those equally so in the order of their bytes.
+fn top(tally: &Tally) -> Vec<(&[u8], u64)> {
+    let mut words: Vec<(&[u8], u64)> = tally.words.iter().map(|(word, count)| (&**word, *count)).collect();
+    let order = |a: &(&[u8], u64), b: &(&[u8], u64)| b.1.cmp(&a.1).then(a.0.cmp(b.0));
+    if words.len() > TOP_COUNT {
+        // Sorting millions for ten would take longer than counting them did.
+        words.select_nth_unstable_by(TOP_COUNT, order);
+        words.truncate(TOP_COUNT);
+    }
+    words.sort_unstable_by(order);
+    words
+}
+
+/// A word so that it does no harm to a terminal.
+pub(crate) fn shown(word: &[u8]) -> String {
+    let text = match std::str::from_utf8(word) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => word.escape_ascii().to_string(),
+    };
+    match text.char_indices().nth(WORD_SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn time(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
+        seconds => format!("{seconds:.2} s"),
+    }
+}
+
+fn rate(byte_count: u64, time: Duration) -> String {
+    format!("{:.1} MB/s", byte_count as f64 / 1e6 / time.as_secs_f64())
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let all = [0, 7, 999, 1_000, 12_345, 123_456, 1_234_567, u64::MAX].map(grouped);
+        let expected =
+            ["0", "7", "999", "1,000", "12,345", "123,456", "1,234,567", "18,446,744,073,709,551,615"];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn words_are_shown_harmlessly() {
+        assert_eq!(shown(b"plain"), "plain");
+        assert_eq!(shown("größer".as_bytes()), "größer");
+        assert_eq!(shown(b"\x1b[31mred\xff"), "\\x1b[31mred\\xff");
+        assert_eq!(shown("\u{9b}31m".as_bytes()), "\\xc2\\x9b31m");
+        assert_eq!(shown(&[b'x'; 1000]), format!("{}…", "x".repeat(40)));
+    }
+
+    #[test]
+    fn the_most_frequent_words_come_first() {
+        let mut tally = Tally::default();
+        for (word, count) in (0..1000_u32).map(|n| (n.to_string(), u64::from(n / 10))) {
+            tally.words.insert(word.into_bytes().into(), count);
+        }
+        let words: Vec<_> = top(&tally).into_iter().map(|(word, _)| shown(word)).collect();
+        assert_eq!(words, ["990", "991", "992", "993", "994", "995", "996", "997", "998", "999"]);
+        assert_eq!(top(&Tally::default()), []);
+    }
+}

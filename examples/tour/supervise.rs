@@ -1,0 +1,347 @@
+//! The parent's side: starts the workers, feeds them, and sees to it that nothing is lost with one of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ipc::Process;
+use ipc::pipe::{Receiver, RecvError, SendError, Sender, Waitable, pipe, wait};
+use ipc::process::JoinError;
+
+use crate::count::Tally;
+use crate::failure::{Failure, Result, with_causes};
+use crate::files::Unit;
+use crate::ledger::{Ledger, Nonsense, WorkerId};
+use crate::worker::{Job, Report, work};
+
+/// So many workers are started in place of others, when none is left. After that the run is given up.
+const REPLACEMENTS_MAX: usize = 3;
+
+/// So many reports of one worker are taken before the others have their turn.
+const REPORTS_AT_A_TIME: usize = 256;
+
+/// A worker whose pipe is at its end has so much time to end.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the workers have made of the units.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    /// Units that could not be counted, and why.
+    pub(crate) unreadable: BTreeMap<usize, String>,
+    pub(crate) losses: Vec<Loss>,
+    /// From the first start to the end of the last worker.
+    pub(crate) took: Duration,
+    /// From the first start until all ran.
+    pub(crate) starting: Duration,
+}
+
+/// A worker that ended before it had handed over what it had counted.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    pub(crate) pid: u32,
+    /// How it ended, as joining it has told.
+    pub(crate) how: String,
+    /// We have killed it.
+    pub(crate) intended: bool,
+    /// Units that it had counted: discarded, and done again.
+    pub(crate) discarded_count: usize,
+    /// Units that it had been given and had not counted.
+    pub(crate) given_count: usize,
+    /// Another one was started, since none was left.
+    pub(crate) replaced: bool,
+}
+
+/// Counts `units` in `worker_count` processes. With `kill`, one of them is killed when it has counted half of an
+/// even share. `progress` is told how many bytes are counted and not lost, and which workers are.
+pub(crate) fn run(
+    units: &[Unit],
+    worker_count: usize,
+    kill: bool,
+    progress: impl FnMut(u64, Option<&Loss>),
+) -> Result<Outcome> {
+    let mut run = Run {
+        units,
+        ledger: Ledger::new(units.len()),
+        workers: BTreeMap::new(),
+        started: Instant::now(),
+        next_id: 0,
+        kill_at: kill.then_some((units.len() / worker_count / 2).max(1)),
+        killed: None,
+        bytes_counted: 0,
+        ready_count: 0,
+        worker_count,
+        outcome: Outcome {
+            tally: Tally::default(),
+            unreadable: BTreeMap::new(),
+            losses: Vec::new(),
+            took: Duration::ZERO,
+            starting: Duration::ZERO,
+        },
+        progress,
+    };
+    for _ in 0..worker_count {
+        run.start_worker()?;
+    }
+    while !run.ledger.is_complete() {
+        run.give_orders()?;
+        for event in run.wait()? {
+            match event {
+                Event::Reported(id) => run.receive(id)?,
+                Event::Ended(id) => run.lose(id)?,
+            }
+        }
+    }
+    run.dismiss()?;
+    run.outcome.took = run.started.elapsed();
+    Ok(run.outcome)
+}
+
+/// A worker as its parent sees it.
+struct Worker {
+    process: Process<std::result::Result<usize, String>>,
+    jobs: Sender<Job>,
+    reports: Receiver<Report>,
+    /// The part of its tally that has come: worth nothing until the whole has.
+    words: Vec<(Box<[u8]>, u64)>,
+    /// How many units it has reported, over its life.
+    reported_count: usize,
+}
+
+struct Run<'a, P> {
+    units: &'a [Unit],
+    ledger: Ledger,
+    workers: BTreeMap<WorkerId, Worker>,
+    started: Instant,
+    next_id: WorkerId,
+    /// A worker that has counted so many units is to be killed.
+    kill_at: Option<usize>,
+    killed: Option<WorkerId>,
+    bytes_counted: u64,
+    ready_count: usize,
+    worker_count: usize,
+    outcome: Outcome,
+    progress: P,
+}
+
+enum Event {
+    Reported(WorkerId),
+    Ended(WorkerId),
+}
+
+impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
+    fn start_worker(&mut self) -> Result<()> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let failure = || Failure::when(format!("worker {} could not be started", id + 1));
+        let (jobs, inbox) = pipe::<Job>().map_err(failure())?;
+        let (outbox, reports) = pipe::<Report>().map_err(failure())?;
+        // The other two ends move into the process.
+        let process = Process::builder()
+            .name(format!("tour-{}", id + 1))
+            .spawn(work, (inbox, outbox))
+            .map_err(failure())?;
+        self.workers.insert(id, Worker { process, jobs, reports, words: Vec::new(), reported_count: 0 });
+        self.ledger.add_worker(id);
+        // It begins while the next one is started.
+        self.give(id)
+    }
+
+    /// Tells each worker what there is for it.
+    fn give_orders(&mut self) -> Result<()> {
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| self.killed != Some(*id)).collect::<Vec<_>>() {
+            self.give(id)?;
+            if self.is_to_be_killed(id) {
+                self.kill(id)?;
+            } else if self.ledger.ask(id) {
+                self.send(id, &Job::HandOver)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a worker all units that it may have.
+    fn give(&mut self, id: WorkerId) -> Result<()> {
+        while let Some(unit) = self.ledger.give(id) {
+            self.send(id, &Job::Count { id: unit, unit: self.units[unit].clone() })?;
+        }
+        Ok(())
+    }
+
+    /// Does not wait: the few jobs that a worker is given fit into its pipe.
+    fn send(&mut self, id: WorkerId, job: &Job) -> Result<()> {
+        match self.workers.get_mut(&id).map(|worker| worker.jobs.send(job)) {
+            // It has died: its sentinel tells, and then the job goes to another one.
+            None | Some(Ok(()) | Err(SendError::Disconnected)) => Ok(()),
+            Some(Err(error)) => Err(Failure::when("a job could not be sent")(error)),
+        }
+    }
+
+    /// One worker is, in mid-run: it has counted some units and has more; or, where there are not so many, it has
+    /// counted what it got and was not asked to hand over.
+    fn is_to_be_killed(&self, id: WorkerId) -> bool {
+        let held_count = self.ledger.held_count(id);
+        self.killed.is_none() && self.kill_at.is_some_and(|at| held_count >= at)
+            || (self.kill_at.is_some()
+                && self.killed.is_none()
+                && held_count > 0
+                && !self.ledger.is_anything_waiting())
+    }
+
+    fn kill(&mut self, id: WorkerId) -> Result<()> {
+        self.killed = Some(id);
+        // That it has died is noticed in the same way as if it had by itself.
+        match self.workers.get(&id) {
+            Some(worker) => worker.process.kill().map_err(Failure::when("a worker could not be killed")),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until a worker has reported something, or has ended.
+    fn wait(&self) -> Result<Vec<Event>> {
+        let mut sources: Vec<&dyn Waitable> = Vec::new();
+        for worker in self.workers.values() {
+            sources.extend([&worker.reports as &dyn Waitable, worker.process.sentinel()]);
+        }
+        let ready = wait(&sources, None).map_err(Failure::when("waiting for the workers failed"))?;
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        let event = |index: usize| match (ids[index / 2], index % 2) {
+            (id, 0) => Event::Reported(id),
+            (id, _) => Event::Ended(id),
+        };
+        Ok(ready.into_iter().map(event).collect())
+    }
+
+    /// Takes reports of a worker.
+    fn receive(&mut self, id: WorkerId) -> Result<()> {
+        for _ in 0..REPORTS_AT_A_TIME {
+            let Some(worker) = self.workers.get_mut(&id) else { return Ok(()) };
+            match worker.reports.try_recv() {
+                Ok(report) => self.take(id, report)?,
+                Err(RecvError::Empty) => return Ok(()),
+                // The end of the pipe, or something that is no report.
+                Err(_) => return self.lose(id),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, id: WorkerId, report: Report) -> Result<()> {
+        let Some(worker) = self.workers.get_mut(&id) else { return Ok(()) };
+        let understood = match report {
+            Report::Ready => {
+                self.ready_count += 1;
+                if self.ready_count == self.worker_count {
+                    self.outcome.starting = self.started.elapsed();
+                }
+                Ok(())
+            }
+            Report::Counted(unit) => self.counted(id, unit),
+            Report::Unreadable(unit, why) => {
+                self.outcome.unreadable.insert(unit, why);
+                self.counted(id, unit)
+            }
+            Report::Word(word, count) => {
+                worker.words.push((word, count));
+                Ok(())
+            }
+            Report::HandedOver(totals) => {
+                let words = std::mem::take(&mut worker.words);
+                self.ledger.handed_over(id).map(|()| self.outcome.tally.merge(totals, words))
+            }
+        };
+        understood.map_err(|Nonsense| Failure(format!("worker {} reports what it cannot have done", id + 1)))
+    }
+
+    fn counted(&mut self, id: WorkerId, unit: usize) -> std::result::Result<(), Nonsense> {
+        self.ledger.counted(id, unit)?;
+        self.bytes_counted += self.units[unit].len();
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.reported_count += 1;
+        }
+        (self.progress)(self.bytes_counted, None);
+        Ok(())
+    }
+
+    /// A worker is gone, by our hand or not: what it had is done again by the others.
+    fn lose(&mut self, id: WorkerId) -> Result<()> {
+        // What it said before it died counts.
+        while let Some(worker) = self.workers.get_mut(&id)
+            && let Ok(report) = worker.reports.try_recv()
+        {
+            self.take(id, report)?;
+        }
+        let Some(Worker { process, .. }) = self.workers.remove(&id) else { return Ok(()) };
+        let lost = self.ledger.lose(id);
+        for unit in &lost.held {
+            self.bytes_counted -= self.units[*unit].len();
+            self.outcome.unreadable.remove(unit);
+        }
+        let loss = Loss {
+            pid: process.id(),
+            how: how_it_ended(process),
+            intended: self.killed == Some(id),
+            discarded_count: lost.held.len(),
+            given_count: lost.given.len(),
+            replaced: self.workers.is_empty() && !self.ledger.is_complete(),
+        };
+        (self.progress)(self.bytes_counted, Some(&loss));
+        let replaced = loss.replaced;
+        self.outcome.losses.push(loss);
+        if !replaced {
+            return Ok(());
+        }
+        if self.outcome.losses.iter().filter(|loss| loss.replaced).count() > REPLACEMENTS_MAX {
+            let list: Vec<String> =
+                self.outcome.losses.iter().map(|l| format!("\n  {}: {}", l.pid, l.how)).collect();
+            return Err(Failure(format!("the workers keep dying:{}", list.concat())));
+        }
+        self.start_worker()
+    }
+
+    /// Closes the pipes of jobs, on which the workers return.
+    fn dismiss(&mut self) -> Result<()> {
+        for (id, Worker { process, reported_count, jobs, .. }) in std::mem::take(&mut self.workers) {
+            drop(jobs);
+            let pid = process.id();
+            match process.join() {
+                Ok(Ok(count)) if count == reported_count => {}
+                Ok(Ok(count)) => {
+                    return Err(Failure(format!(
+                        "worker {} says that it did {count} units, and reported {reported_count}",
+                        id + 1
+                    )));
+                }
+                // Too late to do harm: all it had counted is here.
+                ended => self.outcome.losses.push(Loss {
+                    pid,
+                    how: told(ended),
+                    intended: self.killed == Some(id),
+                    discarded_count: 0,
+                    given_count: 0,
+                    replaced: false,
+                }),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Joins a worker that has ended, or is about to.
+fn how_it_ended(mut process: Process<std::result::Result<usize, String>>) -> String {
+    match process.join_timeout(END_TIMEOUT) {
+        Err(JoinError::Running) => {
+            let killed = process.kill();
+            format!("it closed its pipe and went on; killing it: {killed:?}")
+        }
+        ended => told(ended),
+    }
+}
+
+fn told(ended: std::result::Result<std::result::Result<usize, String>, JoinError>) -> String {
+    match ended {
+        Ok(Ok(_)) => "it returned, though nobody had told it to".to_owned(),
+        Ok(Err(why)) => why,
+        Err(error) => with_causes(&error),
+    }
+}

@@ -1,0 +1,73 @@
+//! The worker process, and what it and the parent say to each other.
+
+use ipc::pipe::{Receiver, RecvError, SendError, Sender};
+use serde::{Deserialize, Serialize};
+
+use crate::count::{Counter, Totals};
+use crate::failure::with_causes;
+use crate::files::Unit;
+
+/// What the parent tells a worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// Count the unit number `id`, and keep what was counted.
+    Count { id: usize, unit: Unit },
+    /// Hand over all that was counted, and begin anew.
+    HandOver,
+}
+
+/// What a worker tells its parent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// It runs.
+    Ready,
+    /// This unit is counted, and its count kept here.
+    Counted(usize),
+    /// This unit cannot be counted; nothing of it is in the tally.
+    Unreadable(usize, String),
+    /// A part of the tally: this word was there so many times.
+    Word(#[serde(with = "serde_bytes")] Box<[u8]>, u64),
+    /// The tally is complete.
+    HandedOver(Totals),
+}
+
+/// Does jobs until there are no more, and returns how many units it was given.
+///
+/// It ends with an error when the parent cannot be understood; a parent that is gone needs no answer.
+pub(crate) fn work(mut jobs: Receiver<Job>, mut reports: Sender<Report>) -> Result<usize, String> {
+    match serve(&mut jobs, &mut reports) {
+        Ok(count) => Ok(count),
+        Err(error) => Err(with_causes(&error)),
+    }
+}
+
+fn serve(jobs: &mut Receiver<Job>, reports: &mut Sender<Report>) -> ipc::Result<usize> {
+    let mut counter = Counter::default();
+    let mut count = 0;
+    reports.send(&Report::Ready)?;
+    loop {
+        match jobs.recv() {
+            Ok(Job::Count { id, unit }) => {
+                count += 1;
+                reports.send(&match counter.count(&unit) {
+                    Ok(()) => Report::Counted(id),
+                    Err(error) => Report::Unreadable(id, error.to_string()),
+                })?;
+            }
+            Ok(Job::HandOver) => hand_over(&mut counter, reports)?,
+            Err(RecvError::Disconnected) => return Ok(count),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Sends the tally word by word: of any size, and many words with each system call.
+fn hand_over(counter: &mut Counter, reports: &mut Sender<Report>) -> Result<(), SendError> {
+    let tally = std::mem::take(&mut counter.tally);
+    let mut batch = reports.batch()?;
+    for (word, count) in tally.words {
+        batch.send(&Report::Word(word, count))?;
+    }
+    batch.send(&Report::HandedOver(tally.totals))?;
+    batch.flush()
+}
