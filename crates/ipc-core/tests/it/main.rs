@@ -4,3 +4,4 @@ mod budget;
 mod codec;
 mod fingerprint;
 mod value;
+mod wire;
