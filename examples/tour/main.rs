@@ -79,6 +79,10 @@ fn tour(flags: &Flags) -> Result<ExitCode> {
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
     let files = files::find(paths)?;
+    if files.is_empty() {
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure(format!("{}: no files there", paths.join(", "))));
+    }
     let units = files::units(&files);
     let byte_count = files.iter().map(|file| file.len).sum();
 
@@ -107,12 +111,7 @@ fn tour(flags: &Flags) -> Result<ExitCode> {
         single: single.took,
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let printed = summary.print(&mut out).and_then(|()| {
-        if flags.kill && outcome.losses.is_empty() {
-            writeln!(out, "\nno worker was killed: there was nothing to count")?;
-        }
-        out.flush()
-    });
+    let printed = summary.print(&mut out).and_then(|()| out.flush());
     drop(out);
     quietly_if_nobody_reads(printed)?;
     verdict(&files, &units, &single, &outcome)

@@ -10,6 +10,9 @@ use crate::supervise::{Loss, Outcome};
 
 const TOP_COUNT: usize = 10;
 
+/// Where starting and ending take a larger part of the time than this, the speed-up says little.
+const TINY: f64 = 0.2;
+
 /// A word is shown as far as this, in characters.
 const WORD_SHOWN_MAX: usize = 40;
 
@@ -25,7 +28,12 @@ pub(crate) fn bar(what: &str, byte_count: u64) -> ProgressBar {
 
 /// `1 worker`, `2 workers`.
 pub(crate) fn several(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" })
+    let ending = match count {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", grouped(count as u64))
 }
 
 /// How a worker was lost, and what became of its work.
@@ -33,13 +41,14 @@ pub(crate) fn loss(loss: &Loss) -> String {
     let Loss { pid, how, intended, discarded_count, given_count, replaced } = loss;
     let why = if *intended { " (--kill)" } else { "" };
     let by = if *replaced { "a replacement" } else { "the others" };
-    match discarded_count + given_count {
-        0 => format!("worker {pid} was lost{why}: {how}; nothing had to be done again"),
-        all => format!(
-            "worker {pid} was lost{why}: {how}\n  what it had counted was discarded: {}; it had {given_count} more; \
-             all {} done again by {by}",
-            several(*discarded_count, "unit"),
-            grouped(all as u64),
+    let end = format!("worker {pid} was lost{why}: {how}");
+    let counted = several(*discarded_count, "unit");
+    match (discarded_count, given_count) {
+        (0, 0) => format!("{end}\n  it had nothing that had to be done again"),
+        (_, 0) => format!("{end}\n  {counted} that it had counted: discarded, and done again by {by}"),
+        (_, more) => format!(
+            "{end}\n  {counted} that it had counted: discarded, and done again by {by}, with {more} that it had not \
+             come to"
         ),
     }
 }
@@ -60,7 +69,7 @@ impl Summary<'_> {
         let Totals { lines, words, bytes } = outcome.tally.totals;
         let files = several(file_count, "file");
         let units = several(unit_count, "unit");
-        writeln!(out, "{files} in {units}, {} processes' work", several(worker_count, "worker"))?;
+        writeln!(out, "{files}, {units} of work, {}", several(worker_count, "worker process"))?;
         writeln!(out)?;
         for (word, count) in top(&outcome.tally) {
             writeln!(out, "{:>15}  {}", grouped(count), shown(word))?;
@@ -77,17 +86,19 @@ impl Summary<'_> {
         writeln!(out, "{workers:>15}  {}, {}", time(took), rate(took))?;
         writeln!(out, "{:>15}  {}, {}", "1 process", time(single), rate(single))?;
         let speed_up = single.as_secs_f64() / took.as_secs_f64();
-        writeln!(out, "{:>15}  {speed_up:.2}", "speed-up")?;
-        let share = outcome.starting.as_secs_f64() / took.as_secs_f64();
-        write!(
+        let again = if outcome.losses.is_empty() { "" } else { ", with a part counted twice" };
+        writeln!(out, "{:>15}  {speed_up:.2}{again}", "speed-up")?;
+        let (starting, gathering) = (outcome.starting, outcome.gathering);
+        writeln!(
             out,
-            "{:>15}  {}, {:.0} % of the time",
-            "to start them",
-            time(outcome.starting),
-            share * 100.0
+            "{:>15}  {} until all workers ran, {} to collect what they had counted",
+            "of this",
+            time(starting),
+            time(gathering),
         )?;
-        let tiny = if share > 0.2 { ": so little to count does not gain by processes" } else { "" };
-        writeln!(out, "{tiny}")?;
+        if (starting + gathering).as_secs_f64() > TINY * took.as_secs_f64() {
+            writeln!(out, "{:>15}  too little was counted to gain by more processes", "")?;
+        }
         for lost in &outcome.losses {
             writeln!(out, "\n{}", loss(lost))?;
         }

@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
     /// From the first start until all ran.
     pub(crate) starting: Duration,
+    /// From when the last unit was counted: the tallies came, and the workers ended.
+    pub(crate) gathering: Duration,
 }
 
 /// A worker that ended before it had handed over what it had counted.
@@ -64,6 +66,7 @@ pub(crate) fn run(
         ledger: Ledger::new(units.len()),
         workers: BTreeMap::new(),
         started: Instant::now(),
+        last_counted: Instant::now(),
         next_id: 0,
         kill_at: kill.then_some((units.len() / worker_count / 2).max(1)),
         killed: None,
@@ -76,6 +79,7 @@ pub(crate) fn run(
             losses: Vec::new(),
             took: Duration::ZERO,
             starting: Duration::ZERO,
+            gathering: Duration::ZERO,
         },
         progress,
     };
@@ -93,6 +97,7 @@ pub(crate) fn run(
     }
     run.dismiss()?;
     run.outcome.took = run.started.elapsed();
+    run.outcome.gathering = run.last_counted.elapsed();
     Ok(run.outcome)
 }
 
@@ -112,6 +117,7 @@ struct Run<'a, P> {
     ledger: Ledger,
     workers: BTreeMap<WorkerId, Worker>,
     started: Instant,
+    last_counted: Instant,
     next_id: WorkerId,
     /// A worker that has counted so many units is to be killed.
     kill_at: Option<usize>,
@@ -132,14 +138,14 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
     fn start_worker(&mut self) -> Result<()> {
         let id = self.next_id;
         self.next_id += 1;
-        let failure = || Failure::when(format!("worker {} could not be started", id + 1));
-        let (jobs, inbox) = pipe::<Job>().map_err(failure())?;
-        let (outbox, reports) = pipe::<Report>().map_err(failure())?;
+        let starting = format!("worker {} could not be started", id + 1);
+        let (jobs, inbox) = pipe::<Job>().map_err(Failure::when(&starting))?;
+        let (outbox, reports) = pipe::<Report>().map_err(Failure::when(&starting))?;
         // The other two ends move into the process.
         let process = Process::builder()
             .name(format!("tour-{}", id + 1))
             .spawn(work, (inbox, outbox))
-            .map_err(failure())?;
+            .map_err(Failure::when(&starting))?;
         self.workers.insert(id, Worker { process, jobs, reports, words: Vec::new(), reported_count: 0 });
         self.ledger.add_worker(id);
         // It begins while the next one is started.
@@ -149,7 +155,10 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
     /// Tells each worker what there is for it.
     fn give_orders(&mut self) -> Result<()> {
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for id in ids.into_iter().filter(|id| self.killed != Some(*id)).collect::<Vec<_>>() {
+        for id in ids {
+            if self.killed == Some(id) {
+                continue;
+            }
             self.give(id)?;
             if self.is_to_be_killed(id) {
                 self.kill(id)?;
@@ -180,12 +189,9 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
     /// One worker is, in mid-run: it has counted some units and has more; or, where there are not so many, it has
     /// counted what it got and was not asked to hand over.
     fn is_to_be_killed(&self, id: WorkerId) -> bool {
+        let Some(enough) = self.kill_at.filter(|_| self.killed.is_none()) else { return false };
         let held_count = self.ledger.held_count(id);
-        self.killed.is_none() && self.kill_at.is_some_and(|at| held_count >= at)
-            || (self.kill_at.is_some()
-                && self.killed.is_none()
-                && held_count > 0
-                && !self.ledger.is_anything_waiting())
+        held_count >= enough || held_count > 0 && !self.ledger.is_anything_waiting()
     }
 
     fn kill(&mut self, id: WorkerId) -> Result<()> {
@@ -255,6 +261,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
 
     fn counted(&mut self, id: WorkerId, unit: usize) -> std::result::Result<(), Nonsense> {
         self.ledger.counted(id, unit)?;
+        self.last_counted = Instant::now();
         self.bytes_counted += self.units[unit].len();
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.reported_count += 1;

@@ -2,7 +2,7 @@
 
 use rustix::fs::{FileType, OFlags};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// What kind of file a descriptor refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,6 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
 /// has named. `None` if there is none of that number, it is another file, or it was not inherited: everything that
 /// Rust opens is close-on-exec, and so is what has been adopted.
 pub fn adopt_inherited(number: i32, expected: (u64, u64)) -> Option<OwnedFd> {
-    use std::os::fd::FromRawFd;
     /// Two threads must not adopt the same number.
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -86,6 +85,28 @@ pub fn adopt_inherited(number: i32, expected: (u64, u64)) -> Option<OwnedFd> {
     rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).ok()?;
     // SAFETY: as above, and no second caller comes this far for the same number: it is close-on-exec now.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Opens `/dev/null` as each of the standard streams that is closed, as the standard library does before `main`: a file
+/// that is opened later must not become one. For code that runs before that.
+///
+/// # Errors
+/// What opening `/dev/null` reports.
+pub fn open_missing_standard_streams() -> io::Result<()> {
+    use std::os::fd::IntoRawFd;
+    loop {
+        // The lowest free number is taken: once that is none of the three, none of them is missing.
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?.into_raw_fd();
+        if null > 2 {
+            // SAFETY: just opened and given up above, nobody else knows it.
+            drop(unsafe { OwnedFd::from_raw_fd(null) });
+            return Ok(());
+        }
+        // SAFETY: as above; it stays open for good.
+        let stream = unsafe { BorrowedFd::borrow_raw(null) };
+        // Standard streams are inherited.
+        rustix::io::fcntl_setfd(stream, rustix::io::FdFlags::empty())?;
+    }
 }
 
 /// Duplicates `fd` to a number of at least `lowest`, close-on-exec.
@@ -119,5 +140,55 @@ pub fn retire(fd: BorrowedFd<'_>) -> io::Result<()> {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+
+    #[test]
+    fn only_what_was_inherited_is_adopted_and_only_once() {
+        let (reader, _writer) = crate::pipe::pipe().unwrap();
+        let expected = identity(&reader).unwrap();
+        let number = reader.as_raw_fd();
+        assert!(adopt_inherited(number, expected).is_none(), "close-on-exec: opened here");
+        rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty()).unwrap();
+        assert!(adopt_inherited(number, (expected.0, expected.1 + 1)).is_none(), "another file");
+        assert!(adopt_inherited(i32::MAX, expected).is_none() && adopt_inherited(1, expected).is_none());
+        // As exec would leave it: nobody owns the number.
+        let number = reader.into_raw_fd();
+        let adopted = adopt_inherited(number, expected).unwrap();
+        assert!(adopt_inherited(number, expected).is_none(), "adopted before");
+        assert!(rustix::io::fcntl_getfd(&adopted).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn a_retired_number_lets_go_of_its_file() {
+        let (reader, writer) = crate::pipe::pipe().unwrap();
+        retire(writer.as_fd()).unwrap();
+        assert_eq!(crate::pipe::read(reader.as_fd(), &mut [0; 4]).unwrap(), 0, "no writer is left");
+        assert_eq!(kind(&writer).unwrap(), Kind::Socket);
+    }
+
+    #[test]
+    fn closed_standard_streams_are_opened_again() {
+        ipc_testkit::alone("fd::tests::closed_standard_streams_are_opened_again", || {
+            let null = std::fs::metadata("/dev/null").map(|null| std::os::unix::fs::MetadataExt::rdev(&null)).unwrap();
+            let is_null = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_rdev == null;
+            let saved = duplicate(std::io::stdout(), 3).unwrap();
+            nix::unistd::close(0).unwrap();
+            nix::unistd::close(1).unwrap();
+            let before = ipc_testkit::open_descriptors();
+            open_missing_standard_streams().unwrap();
+            assert_eq!(ipc_testkit::open_descriptors(), before + 2);
+            assert!(is_null(std::io::stdin().as_fd()) && is_null(std::io::stdout().as_fd()));
+            assert!(!rustix::io::fcntl_getfd(std::io::stdout()).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+            open_missing_standard_streams().unwrap();
+            assert_eq!(ipc_testkit::open_descriptors(), before + 2);
+            // The harness wants to say how it went.
+            rustix::stdio::dup2_stdout(&saved).unwrap();
+        });
     }
 }

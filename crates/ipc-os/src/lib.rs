@@ -9,6 +9,7 @@ pub mod image;
 pub mod memfd;
 pub mod pidfd;
 pub mod pipe;
+pub mod signals;
 mod sigpipe;
 pub mod socket;
 pub mod spawn;

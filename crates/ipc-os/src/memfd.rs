@@ -1,10 +1,10 @@
 //! Sealed memory files: bytes that travel as a descriptor and that nobody can change or cut short any more.
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// All that makes a memory file immutable.
 const IMMUTABLE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
@@ -44,7 +44,67 @@ pub fn read_sealed(fd: impl AsFd, len_max: usize) -> io::Result<Vec<u8>> {
     if len > len_max {
         return Err(invalid(format!("the memory file holds {len} bytes, more than the limit of {len_max}")));
     }
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
+    // The length is the sender's word: what it asks for need not be there.
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    while bytes.len() < len {
+        let at = bytes.len() as u64;
+        match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(len);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(fd: impl AsFd, len_max: usize) -> String {
+        let error = read_sealed(fd, len_max).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_sealed_file_cannot_be_changed() {
+        let file = File::from(sealed("fixed", b"fixed").unwrap());
+        assert!((&file).write_all(b"x").is_err());
+        assert!(file.set_len(0).is_err() && file.set_len(9).is_err());
+        assert!(fcntl_add_seals(&file, SealFlags::empty()).is_err(), "further seals are refused");
+        assert_eq!(read_sealed(&file, 5).unwrap(), b"fixed");
+        assert_eq!(read_sealed(&file, 5).unwrap(), b"fixed", "reading moves no shared position");
+    }
+
+    #[test]
+    fn empty_and_large_ones_come_back() {
+        assert_eq!(read_sealed(sealed("empty", b"").unwrap(), 0).unwrap(), b"");
+        let bytes: Vec<u8> = (0..5_000_000u32).map(|n| n as u8).collect();
+        assert!(read_sealed(sealed("large", &bytes).unwrap(), bytes.len()).unwrap() == bytes);
+    }
+
+    #[test]
+    fn what_can_still_be_changed_is_not_read() {
+        let all = [SealFlags::SHRINK, SealFlags::GROW, SealFlags::WRITE];
+        for missing in all {
+            let fd = memfd_create("open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+            fcntl_add_seals(&fd, IMMUTABLE - missing).unwrap();
+            assert!(refused(fd, 100).contains("not sealed"), "{missing:?}");
+        }
+        assert!(refused(File::open("/dev/null").unwrap(), 100).contains("not a memory file"));
+    }
+
+    #[test]
+    fn more_than_the_limit_is_not_read() {
+        assert!(refused(sealed("long", &[0; 11]).unwrap(), 10).contains("limit of 10"));
+        // Nothing is behind such a length but zeros that take no memory.
+        let file = File::from(memfd_create("sparse", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap());
+        file.set_len(i64::MAX as u64 & !0xfff).unwrap();
+        fcntl_add_seals(&file, IMMUTABLE).unwrap();
+        assert!(refused(&file, 1 << 30).contains("limit"));
+        assert_eq!(read_sealed(&file, usize::MAX).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    }
 }

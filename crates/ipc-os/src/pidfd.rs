@@ -48,19 +48,21 @@ impl PidFd {
     /// # Errors
     /// As [`PidFd::open`].
     pub fn of_self() -> io::Result<&'static PidFd> {
-        static OWN: OnceLock<(u32, PidFd)> = OnceLock::new();
+        static FIRST: OnceLock<(u32, PidFd)> = OnceLock::new();
+        /// After a fork the parent's is still in the first cell.
+        static FORKED: OnceLock<(u32, PidFd)> = OnceLock::new();
         let pid = std::process::id();
-        if let Some((of, fd)) = OWN.get()
-            && *of == pid
-        {
-            return Ok(fd);
+        for cell in [&FIRST, &FORKED] {
+            if cell.get().is_none() {
+                // Of two threads at once the later one's is closed again.
+                let _ = cell.set((pid, PidFd::open(pid)?));
+            }
+            match cell.get() {
+                Some((of, fd)) if *of == pid => return Ok(fd),
+                _ => {}
+            }
         }
-        let opened = (pid, PidFd::open(pid)?);
-        let (of, fd) = OWN.get_or_init(|| opened);
-        if *of == pid {
-            return Ok(fd);
-        }
-        // After a fork the parent's is still in the cell: a fresh one then lives as long as this process.
+        // Forks of forks, which do not exec: each call costs them a descriptor.
         Ok(Box::leak(Box::new(PidFd::open(pid)?)))
     }
 
@@ -123,6 +125,13 @@ impl PidFd {
     }
 }
 
+/// Ends this process at once, as SIGKILL from outside would: nothing is flushed, no handler runs.
+pub fn kill_self() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+    // Not reached: nobody can refuse SIGKILL from itself, but for the first process of a container.
+    std::process::abort()
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -157,6 +166,31 @@ mod tests {
         assert_eq!(fd.wait_and_reap().unwrap(), Exit::Signal { number: 9, core_dumped: false });
         assert_eq!(fd.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
         assert!(child.try_wait().is_err(), "std sees that the status has been taken");
+    }
+
+    #[test]
+    fn any_process_can_be_waited_for_by_many() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let fd = PidFd::open(child.id()).unwrap();
+        let waiting: Vec<_> = (0..3)
+            .map(|_| PidFd::from_descriptor(fd.as_fd().try_clone_to_owned().unwrap()))
+            .map(|fd| std::thread::spawn(move || fd.wait_ended(None).unwrap()))
+            .collect();
+        assert!(!fd.wait_ended(Some(Duration::from_millis(10))).unwrap());
+        child.kill().unwrap();
+        assert!(waiting.into_iter().all(|thread| thread.join().unwrap()));
+        assert!(fd.has_ended().unwrap(), "the zombie has ended");
+        child.wait().unwrap();
+        assert!(fd.has_ended().unwrap(), "and so has what was reaped");
+        assert_eq!(fd.signal(9).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn killing_oneself_is_a_kill() {
+        const NAME: &str = "pidfd::tests::killing_oneself_is_a_kill";
+        let ended = std::panic::catch_unwind(|| ipc_testkit::alone(NAME, || kill_self()));
+        let message = *ended.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("signal: 9"), "{message}");
     }
 
     #[test]

@@ -175,3 +175,117 @@ fn send_flags(mode: Mode) -> SendFlags {
         Mode::Try => SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipe::pipe;
+    use rustix::io::FdFlags;
+
+    fn descriptors(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| crate::fd::duplicate(std::io::stderr(), 3).unwrap()).collect()
+    }
+
+    fn borrowed(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+        fds.iter().map(AsFd::as_fd).collect()
+    }
+
+    #[test]
+    fn as_many_descriptors_as_the_kernel_takes_and_no_more() {
+        let (a, b) = pair(Style::Stream).unwrap();
+        let fds = descriptors(DESCRIPTORS_MAX + 1);
+        let all = borrowed(&fds);
+        let send = |fds: &[BorrowedFd<'_>]| send_with(a.as_fd(), &[IoSlice::new(b"x")], fds, Mode::Wait);
+        assert_eq!(send(&all).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(send(&all[..DESCRIPTORS_MAX]).unwrap(), 1);
+        assert_eq!(send(&all[DESCRIPTORS_MAX..]).unwrap(), 1);
+        // The two groups do not merge, though the bytes of a stream may.
+        let mut received = VecDeque::new();
+        assert_eq!(receive(b.as_fd(), &mut [0; 8], &mut received, Mode::Wait).unwrap(), 1);
+        assert_eq!(received.len(), DESCRIPTORS_MAX);
+        assert_eq!(receive(b.as_fd(), &mut [0; 8], &mut received, Mode::Wait).unwrap(), 1);
+        assert_eq!(received.len(), DESCRIPTORS_MAX + 1);
+    }
+
+    #[test]
+    fn descriptors_need_a_byte_to_go_with() {
+        let (a, _b) = pair(Style::Stream).unwrap();
+        let error = send_with(a.as_fd(), &[IoSlice::new(b"")], &[a.as_fd()], Mode::Wait).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn descriptors_arrive_close_on_exec_and_are_the_same_file() {
+        let (a, b) = pair(Style::Packets).unwrap();
+        let (reader, writer) = pipe().unwrap();
+        // Not close-on-exec at the sender: that does not travel, the receiver decides.
+        rustix::io::fcntl_setfd(&writer, FdFlags::empty()).unwrap();
+        send_with(a.as_fd(), &[IoSlice::new(b"x")], &[writer.as_fd()], Mode::Wait).unwrap();
+        drop(writer);
+        let mut received = VecDeque::new();
+        receive(b.as_fd(), &mut [0; 8], &mut received, Mode::Wait).unwrap();
+        let writer = received.pop_front().unwrap();
+        assert!(rustix::io::fcntl_getfd(&writer).unwrap().contains(FdFlags::CLOEXEC));
+        crate::pipe::write(writer.as_fd(), b"through").unwrap();
+        drop(writer);
+        let mut buf = [0; 16];
+        assert_eq!(crate::pipe::read(reader.as_fd(), &mut buf).unwrap(), 7);
+        assert_eq!(crate::pipe::read(reader.as_fd(), &mut buf).unwrap(), 0, "no copy is left in flight");
+    }
+
+    #[test]
+    fn descriptors_without_room_are_an_error() {
+        ipc_testkit::alone("socket::tests::descriptors_without_room_are_an_error", || {
+            let (a, b) = pair(Style::Packets).unwrap();
+            let fds = descriptors(20);
+            send_with(a.as_fd(), &[IoSlice::new(b"x")], &borrowed(&fds), Mode::Wait).unwrap();
+            // Room for five more.
+            let highest = fds.iter().map(std::os::fd::AsRawFd::as_raw_fd).max().unwrap();
+            let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+            let low = rustix::process::Rlimit { current: Some(highest as u64 + 6), ..now };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, low).unwrap();
+            let before = ipc_testkit::open_descriptors();
+            let mut received = VecDeque::new();
+            let error = receive(b.as_fd(), &mut [0; 8], &mut received, Mode::Wait).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.to_string().contains("ulimit -n"), "{error}");
+            assert!(!received.is_empty() && received.len() < 20, "{}", received.len());
+            drop(received);
+            assert_eq!(ipc_testkit::open_descriptors(), before, "those that came are closed");
+        });
+    }
+
+    #[test]
+    fn a_cut_packet_is_an_error() {
+        let (a, b) = pair(Style::Packets).unwrap();
+        send(a.as_fd(), b"longer than four", Mode::Wait).unwrap();
+        let error = receive(b.as_fd(), &mut [0; 4], &mut VecDeque::new(), Mode::Wait).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn nothing_waits_that_must_not_and_nothing_is_set_on_the_description() {
+        let (a, b) = pair(Style::Stream).unwrap();
+        let mut buf = [0; 8];
+        let error = receive(b.as_fd(), &mut buf, &mut VecDeque::new(), Mode::Try).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let big = vec![0; 1 << 20];
+        let sent = send(a.as_fd(), &big, Mode::Try).unwrap();
+        assert!(sent > 0 && sent < big.len(), "{sent}");
+        assert_eq!(send(a.as_fd(), &big, Mode::Try).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        for end in [&a, &b] {
+            assert!(!rustix::fs::fcntl_getfl(end).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+        }
+    }
+
+    #[test]
+    fn a_closed_peer_is_an_error_and_no_signal() {
+        let (a, b) = pair(Style::Stream).unwrap();
+        drop(b);
+        let error = send(a.as_fd(), b"x", Mode::Wait).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        let error = send_with(a.as_fd(), &[IoSlice::new(b"x")], &[a.as_fd()], Mode::Wait).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(receive(a.as_fd(), &mut [0; 8], &mut VecDeque::new(), Mode::Wait).unwrap(), 0);
+    }
+}

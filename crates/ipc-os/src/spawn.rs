@@ -114,6 +114,8 @@ impl<'a> Spawn<'a> {
         // Nobody but us can reap it yet, so the number is still its own.
         match PidFd::open(pid) {
             Ok(pidfd) => Ok(Spawned { pid, pidfd }),
+            // It has ended and was reaped by somebody else (SIGCHLD is ignored, say): the number may have a new owner.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
             Err(error) => {
                 end_unwatched(pid);
                 Err(error)
@@ -288,6 +290,71 @@ mod tests {
         spawned.pidfd.wait_and_reap().unwrap();
         let read = |fd| std::io::read_to_string(std::fs::File::from(fd)).unwrap();
         assert_eq!((read(a_reader), read(b_reader)), ("a".into(), "b".into()));
+    }
+
+    #[test]
+    fn a_large_parent_is_not_copied() {
+        // A fork would copy the tables of this memory, and write-protect each page, which is a fault when it is
+        // written next.
+        ipc_testkit::alone("spawn::tests::a_large_parent_is_not_copied", || {
+            rustix::thread::disable_transparent_huge_pages(true).unwrap();
+            let mut memory = vec![1u8; 256 << 20];
+            let mut faults_by = |start: fn()| {
+                let before = minor_faults();
+                start();
+                memory.chunks_mut(4096).for_each(|page| page[0] += 1);
+                std::hint::black_box(&memory);
+                minor_faults() - before
+            };
+            let spawned = faults_by(|| {
+                let spawned = shell("exit 3").start().unwrap();
+                assert_eq!(spawned.pidfd.wait_and_reap().unwrap(), Exit::Code(3));
+            });
+            assert!(spawned < 1000, "{spawned} page faults");
+            // That this would be seen.
+            let forked = faults_by(|| {
+                let mut command = std::process::Command::new("true");
+                // SAFETY: the closure does nothing.
+                unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, || Ok(())) };
+                assert!(command.status().unwrap().success());
+            });
+            assert!(forked > 60_000, "{forked} page faults");
+        });
+    }
+
+    /// The pages that this process had to be given without reading a file (field 10 of `/proc/self/stat`).
+    fn minor_faults() -> u64 {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(7).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn signals_are_unblocked_and_sigpipe_is_at_its_default() {
+        let (reader, writer) = crate::pipe::pipe().unwrap();
+        let spawned = crate::signals::with_all_blocked(|| {
+            shell("grep -E 'SigBlk|SigIgn' /proc/self/status >&3").descriptor(writer.as_fd(), 3).start()
+        });
+        drop(writer);
+        assert_eq!(spawned.unwrap().unwrap().pidfd.wait_and_reap().unwrap(), Exit::Code(0));
+        let text = std::io::read_to_string(std::fs::File::from(reader)).unwrap();
+        let mask = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        assert_eq!(mask("SigBlk"), 0, "{text}");
+        assert_eq!(mask("SigIgn") & (1 << (libc::SIGPIPE - 1)), 0, "{text}");
+    }
+
+    #[test]
+    fn nothing_is_left_open_by_a_spawn_that_fails() {
+        ipc_testkit::alone("spawn::tests::nothing_is_left_open_by_a_spawn_that_fails", || {
+            let (reader, _writer) = crate::pipe::pipe().unwrap();
+            let before = ipc_testkit::open_descriptors();
+            assert!(Spawn::new("/no/such/program").descriptor(reader.as_fd(), 5).start().is_err());
+            assert!(shell("").descriptor(reader.as_fd(), -1).start().is_err());
+            assert!(shell("").directory("/no/such/directory").start().is_err());
+            assert_eq!(ipc_testkit::open_descriptors(), before);
+        });
     }
 
     #[test]

@@ -137,3 +137,110 @@ fn poll_until(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<b
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pidfd::PidFd;
+    use crate::{pipe, socket};
+    use ipc_testkit::watchdog;
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(50));
+
+    /// Something that is buffered in this process.
+    struct Buffered;
+    impl Waitable for Buffered {
+        fn readiness(&self) -> Readiness<'_> {
+            Readiness::Now
+        }
+    }
+
+    #[test]
+    fn all_that_are_ready_are_returned_whatever_they_are() {
+        let _watchdog = watchdog("all_that_are_ready_are_returned_whatever_they_are");
+        let (reader, writer) = pipe::pipe().unwrap();
+        let (a, b) = socket::pair(socket::Style::Stream).unwrap();
+        let (quiet, _kept) = pipe::pipe().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let sentinel = PidFd::open(child.id()).unwrap();
+        pipe::write(writer.as_fd(), b"x").unwrap();
+        drop(a);
+        assert!(sentinel.wait_ended(LONG).unwrap());
+        let sources: [&dyn Waitable; 6] = [&quiet, &reader, &Buffered, &b, &quiet, &sentinel];
+        for timeout in [None, Some(Duration::ZERO), LONG, Some(Duration::MAX)] {
+            assert_eq!(wait(&sources, timeout).unwrap(), [1, 2, 3, 5]);
+        }
+        assert_eq!(wait(&[&reader, &reader], None).unwrap(), [0, 1], "the same one twice");
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn nothing_ready_is_an_empty_list_when_the_time_is_over() {
+        let (reader, _writer) = pipe::pipe().unwrap();
+        assert_eq!(wait(&[&reader], Some(Duration::ZERO)).unwrap(), [0; 0]);
+        let start = Instant::now();
+        assert_eq!(wait(&[&reader], Some(Duration::from_millis(30))).unwrap(), [0; 0]);
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        assert_eq!(wait(&[], Some(Duration::ZERO)).unwrap(), [0; 0]);
+        assert!(!poll_readable(reader.as_fd(), Some(Duration::ZERO)).unwrap());
+    }
+
+    #[test]
+    fn hundreds_of_sources() {
+        let pipes: Vec<_> = (0..300).map(|_| pipe::pipe().unwrap()).collect();
+        let sources: Vec<&dyn Waitable> = pipes.iter().map(|(reader, _)| reader as &dyn Waitable).collect();
+        for n in [7, 299] {
+            pipe::write(pipes[n].1.as_fd(), b"x").unwrap();
+        }
+        assert_eq!(wait(&sources, LONG).unwrap(), [7, 299]);
+    }
+
+    #[test]
+    fn more_sources_than_descriptors_are_an_error() {
+        ipc_testkit::alone("wait::tests::more_sources_than_descriptors_are_an_error", || {
+            let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+            let low = rustix::process::Rlimit { current: Some(50), ..now };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, low).unwrap();
+            let (reader, _writer) = pipe::pipe().unwrap();
+            let sources = [&reader as &dyn Waitable; 51];
+            assert_eq!(wait(&sources, LONG).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        });
+    }
+
+    extern "C" fn count(_: libc::c_int) {
+        COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+    #[test]
+    fn signals_neither_end_nor_shorten_a_wait() {
+        ipc_testkit::alone("wait::tests::signals_neither_end_nor_shorten_a_wait", || {
+            let _watchdog = watchdog("signals_neither_end_nor_shorten_a_wait");
+            // No SA_RESTART, and poll(2) is never restarted anyway.
+            let handler = nix::sys::signal::SigHandler::Handler(count);
+            let action = nix::sys::signal::SigAction::new(
+                handler,
+                nix::sys::signal::SaFlags::empty(),
+                nix::sys::signal::SigSet::empty(),
+            );
+            // SAFETY: the handler only adds to an atomic.
+            unsafe { nix::sys::signal::sigaction(nix::sys::signal::Signal::SIGUSR1, &action) }.unwrap();
+            let (reader, writer) = pipe::pipe().unwrap();
+            let waiting = nix::sys::pthread::pthread_self();
+            let start = Instant::now();
+            let disturber = std::thread::spawn(move || {
+                for _ in 0..20 {
+                    nix::sys::pthread::pthread_kill(waiting, nix::sys::signal::Signal::SIGUSR1).unwrap();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                pipe::write(writer.as_fd(), b"x").unwrap();
+                writer
+            });
+            assert_eq!(wait(&[&reader], Some(Duration::from_millis(50))).unwrap(), [0; 0]);
+            assert!(start.elapsed() >= Duration::from_millis(50));
+            assert_eq!(wait(&[&reader], None).unwrap(), [0]);
+            disturber.join().unwrap();
+            assert_eq!(COUNT.load(std::sync::atomic::Ordering::Relaxed), 20);
+        });
+    }
+}

@@ -206,8 +206,15 @@ impl<A, B> Waitable for Duplex<A, B> {
     }
 }
 
-/// The two message types, for the structure that both ends must agree on.
-type Both<A, B> = (A, B);
+/// The two message types, for the structure that both ends must agree on. A struct, and not a tuple, since a type that
+/// only a message can bring forth (a handle) hides what follows it in a tuple.
+#[derive(Deserialize)]
+#[serde(bound = "A: DeserializeOwned, B: DeserializeOwned")]
+#[allow(dead_code, reason = "only its structure counts")]
+struct Both<A, B> {
+    sends: A,
+    receives: B,
+}
 
 /// In the metadata, the rest of a frame begun comes first, behind its length; unread input follows.
 impl<A: DeserializeOwned, B: DeserializeOwned> Serialize for Duplex<A, B> {

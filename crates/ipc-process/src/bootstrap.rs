@@ -7,19 +7,21 @@
 //! ```text
 //!  parent ──► Start { version, image, function, name, …, payload }   queued before the worker exists
 //!  worker ──► Started                                                 first thing in init()
-//!  worker ──► Panicked(report)*  Returned(payload) | NotStarted(why) | ResultNotEncoded(why)
+//!  worker ──► Panicked(report) | Returned(payload) | NotStarted(why) | ResultNotEncoded(why)
 //! ```
 //!
 //! A payload of up to 64 KiB is in the packet, a longer one in a sealed memory file beside it: nobody ever waits for
 //! the other to read, so a result can be fetched after the worker has ended, and whatever one waits for first, nothing
-//! locks up. Descriptors go with the packet, 253 to one; further ones with packets of a single byte behind it.
+//! locks up. Descriptors go with the packet. More than the 253 that the kernel lets travel with one go in socket pairs
+//! made for them, 253 in each, whose other ends go with the packet: the queue of a socket is short (ten packets by
+//! default, `net.unix.max_dgram_qlen`), and a packet has either gone with everything or not at all.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipc_core::{Codec, Limits};
-use ipc_os::socket::{self, DESCRIPTORS_MAX, Mode};
+use ipc_os::socket::{self, DESCRIPTORS_MAX, Mode, Style};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +48,7 @@ const PACKET_MAX: usize = INLINE_MAX + (32 << 10);
 /// Arguments and results are not limited by what fits a frame, but by memory: they come from a process of the same
 /// program. Their depth is limited as everywhere.
 pub(crate) fn codec() -> Codec {
-    Codec::new(Limits::new().frame_len_max(u32::MAX as usize).memory_max(usize::MAX))
+    Codec::new(Limits::new().frame_len_max(usize::MAX).memory_max(usize::MAX))
 }
 
 /// The first packet to a worker.
@@ -93,7 +95,10 @@ enum Place {
 struct Packet<H> {
     head: H,
     place: Place,
+    /// How many in all, the payload's included.
     descriptors: u32,
+    /// What goes with the packet are sockets that hold them.
+    nested: bool,
 }
 
 /// Sends a packet; does not wait.
@@ -127,18 +132,28 @@ fn send_packet<H: Serialize>(
     inline: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let packet = Packet { head, place, descriptors: descriptors.len() as u32 };
+    let nested = if descriptors.len() > DESCRIPTORS_MAX { nest(descriptors)? } else { Vec::new() };
+    let count = descriptors.len() as u32;
+    let packet = Packet { head, place, descriptors: count, nested: !nested.is_empty() };
+    let nested: Vec<_> = nested.iter().map(AsFd::as_fd).collect();
     let mut bytes = vec![0; 4];
     Codec::default().encode(&packet, &mut bytes).map_err(io::Error::other)?;
     let len = (bytes.len() - 4) as u32;
     bytes[..4].copy_from_slice(&len.to_le_bytes());
-    let mut groups = descriptors.chunks(DESCRIPTORS_MAX);
     let parts = [io::IoSlice::new(&bytes), io::IoSlice::new(inline)];
-    socket::send_with(socket, &parts, groups.next().unwrap_or(&[]), Mode::Try)?;
-    for group in groups {
-        socket::send_with(socket, &[io::IoSlice::new(&[0])], group, Mode::Try)?;
-    }
+    let beside = if packet.nested { nested.as_slice() } else { descriptors };
+    socket::send_with(socket, &parts, beside, Mode::Try)?;
     Ok(())
+}
+
+/// Sockets that hold the descriptors, as many as go into each.
+fn nest(descriptors: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
+    let nest_one = |group: &[BorrowedFd<'_>]| {
+        let (here, there) = socket::pair(Style::Packets)?;
+        socket::send_with(here.as_fd(), &[io::IoSlice::new(&[0])], group, Mode::Try)?;
+        Ok(there)
+    };
+    descriptors.chunks(DESCRIPTORS_MAX).map(nest_one).collect()
 }
 
 /// A packet as it arrived.
@@ -159,22 +174,28 @@ pub(crate) fn receive<H: DeserializeOwned>(
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut buf = vec![0; PACKET_MAX];
     let mut descriptors = VecDeque::new();
-    let count = match socket::receive(socket, &mut buf, &mut descriptors, mode) {
-        Ok(0) => return Ok(None),
-        Ok(count) => count,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-        Err(error) => return Err(error),
+    let count = loop {
+        match socket::receive(socket, &mut buf, &mut descriptors, mode) {
+            Ok(0) => return Ok(None),
+            Ok(count) => break count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            // The other end was closed with something unread in it. Said once; what it sent is still here.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => return Err(error),
+        }
     };
     let split = buf[..count]
         .split_first_chunk()
         .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize));
     let (head, inline) = split.ok_or_else(|| invalid("a packet is cut off".into()))?;
     let packet: Packet<H> = Codec::default().decode(head).map_err(|error| invalid(error.to_string()))?;
-    while descriptors.len() < packet.descriptors as usize {
-        if socket::receive(socket, &mut [0; 8], &mut descriptors, mode)? == 0 {
-            return Err(invalid("descriptors of a packet are missing".into()));
+    if packet.nested {
+        for nested in std::mem::take(&mut descriptors) {
+            socket::receive(nested.as_fd(), &mut [0; 8], &mut descriptors, Mode::Try)?;
         }
+    }
+    if descriptors.len() != packet.descriptors as usize {
+        return Err(invalid("descriptors of a packet are missing".into()));
     }
     let payload = match packet.place {
         Place::Inline => inline.to_vec(),

@@ -92,6 +92,8 @@ impl Surroundings {
         }
         env.insert(marker.into(), bootstrap::marker(socket)?.into());
 
+        // In the new process it is looked up after the change of directory.
+        let program = std::path::absolute(program)?;
         let null = self.stdio.iter().any(|s| matches!(s, Stdio::Null)).then(open_null).transpose()?;
         let mut spawn = Spawn::new(&program).args(args).env(env).descriptor(socket.as_fd(), NUMBER);
         if let Some(arg0) = arg0 {
@@ -110,13 +112,26 @@ impl Surroundings {
         if let Some(directory) = &self.directory {
             spawn = spawn.directory(directory);
         }
-        spawn.start().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                SpawnError::Program { program, source }
+        spawn.start().map_err(|source| match &self.directory {
+            Some(directory) if !directory.is_dir() => {
+                SpawnError::Directory { directory: directory.clone(), source }
             }
+            _ if is_of_program(&source) => SpawnError::Program { program, source },
             _ => SpawnError::Io(source),
         })
     }
+}
+
+/// Whether an error of `posix_spawn` says something of the file that was to be executed.
+fn is_of_program(error: &io::Error) -> bool {
+    const ENOEXEC: i32 = 8;
+    const ELIBBAD: i32 = 80;
+    const ELOOP: i32 = 40;
+    use io::ErrorKind::{ExecutableFileBusy, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(
+        error.kind(),
+        NotFound | PermissionDenied | NotADirectory | IsADirectory | ExecutableFileBusy
+    ) || matches!(error.raw_os_error(), Some(ENOEXEC | ELOOP | ELIBBAD))
 }
 
 fn open_null() -> io::Result<File> {
@@ -190,7 +205,7 @@ impl Builder {
     /// Starts the process: see [`Process::spawn`].
     ///
     /// # Errors
-    /// As there; [`SpawnError::Program`] also for a directory that is not there.
+    /// As there; [`SpawnError::Directory`] for one that it cannot start in.
     pub fn spawn<F, A>(self, function: F, args: A) -> Result<Process<F::Out>, SpawnError>
     where
         F: WorkerFn<A>,

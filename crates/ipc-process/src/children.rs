@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_os::pidfd::{Exit, PidFd};
 use ipc_os::socket::Mode;
@@ -11,6 +11,8 @@ use ipc_os::spawn::Spawned;
 use parking_lot::Mutex;
 
 use crate::bootstrap::{self, Received, Report};
+
+const ESRCH: i32 = 3;
 
 /// A child process, shared by its [`Process`](crate::Process) and the list of children.
 #[derive(Debug)]
@@ -50,10 +52,18 @@ impl Child {
             return Ok(Some(exit));
         }
         // Without the lock: others may ask and wait at the same time.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         if !self.pidfd.wait_ended(timeout)? {
             return Ok(None);
         }
-        self.exit()
+        loop {
+            let exit = self.exit()?;
+            if exit.is_some() || deadline.is_some_and(|at| at <= Instant::now()) {
+                return Ok(exit);
+            }
+            // It has ended, but a debugger takes the status first.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Sends a signal, unless it has ended.
@@ -62,7 +72,11 @@ impl Child {
         if state.exit.is_some() {
             return Ok(());
         }
-        self.pidfd.signal(number)
+        match self.pidfd.signal(number) {
+            // It has ended, and somebody else has taken the status.
+            Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(()),
+            other => other,
+        }
     }
 
     /// All that it said, once it has ended. `None` if that was read before.
@@ -84,8 +98,9 @@ pub(crate) fn add(child: &Arc<Child>) {
 }
 
 /// Takes a child off the list, once its exit status was taken.
-pub(crate) fn remove(child: &Child) {
-    CHILDREN.lock().retain(|listed| listed.pid != child.pid);
+pub(crate) fn remove(child: &Arc<Child>) {
+    // Not by number: that may be another child's by now.
+    CHILDREN.lock().retain(|listed| !Arc::ptr_eq(listed, child));
 }
 
 /// Reaps the children that have ended and whose `Process` was dropped: nobody else will.

@@ -31,6 +31,14 @@ pub enum SpawnError {
         /// What the system said.
         source: io::Error,
     },
+    /// The process could not be started in that directory.
+    #[error("no process can be started in {}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system reported something else: no descriptor, process or memory left, usually.
     #[error("a process could not be started")]
     Io(#[from] io::Error),
@@ -41,7 +49,9 @@ impl Classify for SpawnError {
         match self {
             SpawnError::NotInitialised | SpawnError::Function(_) => ErrorKind::InvalidInput,
             SpawnError::Arguments(error) => error.kind(),
-            SpawnError::Program { source, .. } | SpawnError::Io(source) => ErrorKind::of_io(source),
+            SpawnError::Program { source, .. }
+            | SpawnError::Directory { source, .. }
+            | SpawnError::Io(source) => ErrorKind::of_io(source),
         }
     }
 }
@@ -82,7 +92,7 @@ pub enum JoinError {
     /// The result has been taken by an earlier call.
     #[error("the process was joined before, its result is gone")]
     AlreadyJoined,
-    /// Somebody else has taken the exit status: another part of the program waits for any child, or SIGCHLD is ignored.
+    /// It left neither a result nor a panic, and somebody else has taken the exit status: another part of the program waits for any child, or SIGCHLD is ignored.
     #[error(
         "the exit status was taken by another part of the program (a wait for any child, or SIGCHLD is ignored)"
     )]

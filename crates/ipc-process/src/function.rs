@@ -13,18 +13,29 @@ use serde::de::DeserializeOwned;
 /// A function that can be [spawned](crate::Process::spawn): a `fn` item, an instance of a generic one, or a closure
 /// that captures nothing, with up to eight arguments. Implemented for all of these; `A` is the tuple of arguments.
 ///
-/// Capturing closures do not compile:
+/// What a closure needs is an argument:
 ///
-/// ```compile_fail
+/// ```
 /// fn main() {
 ///     ipc_process::init();
-///     let captured = std::env::args().count() as u32;
-///     // error: evaluation panicked: a worker function must not capture anything; pass it as an argument
-///     let worker = ipc_process::Process::spawn(move |x: u32| x + captured, (1,)).unwrap();
-///     worker.join().unwrap();
+///     let offset = std::env::args().count() as u32;
+///     let worker = ipc_process::Process::spawn(|x: u32, offset: u32| x + offset, (1, offset)).unwrap();
+///     assert_eq!(worker.join().unwrap(), 1 + offset);
 /// }
 /// ```
-pub trait WorkerFn<A>: Copy + 'static {
+///
+/// Captured, it does not compile:
+///
+/// ```compile_fail,E0080
+/// fn main() {
+///     ipc_process::init();
+///     let offset = std::env::args().count() as u32;
+///     // error: evaluation panicked: a worker function must not capture anything; pass it as an argument
+///     let worker = ipc_process::Process::spawn(move |x: u32| x + offset, (1,)).unwrap();
+///     assert_eq!(worker.join().unwrap(), 1 + offset);
+/// }
+/// ```
+pub trait WorkerFn<A>: Copy + Send + Sync + 'static {
     /// What the function returns.
     type Out;
 
@@ -36,7 +47,7 @@ macro_rules! worker_fn {
     ($($arg:ident)*) => {
         impl<Func, Out, $($arg),*> WorkerFn<($($arg,)*)> for Func
         where
-            Func: Fn($($arg),*) -> Out + Copy + 'static,
+            Func: Fn($($arg),*) -> Out + Copy + Send + Sync + 'static,
         {
             type Out = Out;
 
@@ -111,7 +122,8 @@ where
         Err(error) => return Called::BadArguments(error),
     };
     // SAFETY: `F` has size zero, so that reading it from any aligned address reads nothing. A value of `F` was given
-    // to `offset_of`'s caller in the process that asks for this call, and `F` is `Copy`.
+    // to `offset_of`'s caller in the process that asks for this call, and `F` is `Copy`; and since it is `Send`, it does
+    // not stand for anything that only one thread may have (a token of the main thread, say).
     let function: F = unsafe { std::ptr::NonNull::<F>::dangling().read() };
     let result = function.call(args);
     let mut bytes = Vec::new();

@@ -88,7 +88,8 @@ impl Program {
     /// Starts the program and hands `value` over. Handles with a single owner in it have moved when this returns.
     ///
     /// # Errors
-    /// [`SpawnError::Arguments`] when the value cannot be encoded; [`SpawnError::Program`], [`SpawnError::Io`].
+    /// [`SpawnError::Arguments`] when the value cannot be encoded; [`SpawnError::Program`],
+    /// [`SpawnError::Directory`], [`SpawnError::Io`].
     pub fn start<T: Serialize + DeserializeOwned>(self, value: &T) -> Result<Process<()>, SpawnError> {
         let mut payload = Vec::new();
         let ((), handles) = handle::outgoing(|| bootstrap::codec().encode(value, &mut payload))?;

@@ -6,6 +6,7 @@ mod children;
 mod error;
 mod function;
 mod handover;
+mod panics;
 mod process;
 mod worker;
 

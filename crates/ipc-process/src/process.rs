@@ -168,44 +168,37 @@ impl<R: DeserializeOwned> Process<R> {
     fn finish(&mut self, timeout: Option<Duration>) -> Result<R, JoinError> {
         const ECHILD: i32 = 10;
         let exit = match self.child.wait(timeout) {
-            Ok(Some(exit)) => exit,
+            Ok(Some(exit)) => Some(exit),
             Ok(None) => return Err(JoinError::Running),
-            Err(error) if error.raw_os_error() == Some(ECHILD) => {
-                children::remove(&self.child);
-                return Err(JoinError::StatusTaken);
-            }
+            // What it said before it ended can be had all the same.
+            Err(error) if error.raw_os_error() == Some(ECHILD) => None,
             Err(error) => return Err(error.into()),
         };
         children::remove(&self.child);
         let reports = self.child.reports()?.ok_or(JoinError::AlreadyJoined)?;
         if self.silent {
-            return match exit {
+            return match exit.ok_or(JoinError::StatusTaken)? {
                 // Nothing comes back: the only type that this is used with is (), which has no bytes.
                 Exit::Code(0) => Ok(bootstrap::codec().decode(&[])?),
                 exit => Err(ended(exit)),
             };
         }
         let mut started = false;
-        let mut panicked = None;
         for received in reports {
             match received.head {
                 Report::Started => started = true,
                 Report::NotStarted(why) => return Err(JoinError::NeverStarted(why)),
                 Report::ResultNotEncoded(why) => return Err(JoinError::ResultNotEncoded(why)),
-                Report::Panicked(report) => panicked = Some(report),
+                Report::Panicked(report) => return Err(JoinError::Panicked(Box::new(report))),
                 Report::Returned => {
                     let decode = || bootstrap::codec().decode(&received.payload);
                     return Ok(handle::incoming(received.descriptors, decode)?);
                 }
             }
         }
-        match (panicked, exit) {
-            // A panic that was caught, followed by an end of another kind, is told as the latter.
-            (Some(report), Exit::Code(101) | Exit::Signal { number: 6, .. }) => {
-                Err(JoinError::Panicked(Box::new(report)))
-            }
-            (_, exit) if !started => Err(JoinError::NeverStarted(ended_before_start(exit))),
-            (_, exit) => Err(ended(exit)),
+        match exit.ok_or(JoinError::StatusTaken)? {
+            exit if started => Err(ended(exit)),
+            exit => Err(JoinError::NeverStarted(ended_before_start(exit))),
         }
     }
 }

@@ -1,22 +1,20 @@
 //! The worker's side: from the start of the program to the end of the function.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{self, PanicHookInfo};
+use std::panic;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use ipc_os::pidfd::PidFd;
 use ipc_os::socket::Mode;
 use ipc_os::{Readiness, Waitable};
-use parking_lot::Mutex;
 
 use crate::bootstrap::{self, MARKER, Report, Start, VERSION};
-use crate::error::{Location, NeverStarted, PanicReport, SpawnError};
+use crate::error::{NeverStarted, PanicReport, SpawnError};
 use crate::function::{self, Called};
+use crate::panics;
 
 /// `init` has been called: a worker of this program will find its way.
 static INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -26,7 +24,6 @@ struct Worker {
     socket: OwnedFd,
     name: String,
     parent: Parent,
-    thread: ThreadId,
 }
 
 static WORKER: OnceLock<Worker> = OnceLock::new();
@@ -88,9 +85,12 @@ fn run(socket: OwnedFd) -> ! {
 }
 
 fn work(socket: OwnedFd) -> io::Result<i32> {
-    // Before `main` the standard library has not done this yet.
+    // Before `main` the standard library has not done these yet.
     #[cfg(feature = "test")]
-    ipc_os::ignore_sigpipe();
+    {
+        ipc_os::ignore_sigpipe();
+        ipc_os::fd::open_missing_standard_streams()?;
+    }
     // Nothing there: the parent died while starting us, and nobody is interested.
     let Some(mut received) = bootstrap::receive::<Start>(socket.as_fd(), Mode::Wait)? else { return Ok(1) };
     let start = received.head;
@@ -111,9 +111,12 @@ fn work(socket: OwnedFd) -> io::Result<i32> {
     };
     ipc_os::image::set_thread_name(&start.name);
     let parent = Parent { id: start.parent_id, pidfd: parent };
-    let worker = Worker { socket, name: start.name, parent, thread: std::thread::current().id() };
+    let worker = Worker { socket, name: start.name, parent };
     let worker = WORKER.get_or_init(|| worker);
-    bootstrap::send(worker.socket.as_fd(), &Report::Started, &[], &[])?;
+    match bootstrap::send(worker.socket.as_fd(), &Report::Started, &[], &[]) {
+        Err(error) if !(start.outlives_parent && is_parent_gone(&error)) => return Err(error),
+        _ => {}
+    }
     if !start.outlives_parent
         && let Err(error) = end_with(&worker.parent)
     {
@@ -121,114 +124,57 @@ fn work(socket: OwnedFd) -> io::Result<i32> {
         bootstrap::send(worker.socket.as_fd(), &Report::NotStarted(why), &[], &[])?;
         return Ok(1);
     }
-    report_panics();
+    panics::report();
 
     let descriptors = received.descriptors.into();
     let called = panic::catch_unwind(|| trampoline(&received.payload, descriptors, &bootstrap::codec()));
-    let socket = worker.socket.as_fd();
-    match called {
+    let (code, report) = match called {
         Ok(Called::Returned(payload, handles)) => {
             let descriptors: Vec<_> = handles.descriptors().iter().map(|fd| fd.as_fd()).collect();
-            bootstrap::send(socket, &Report::Returned, &payload, &descriptors)?;
-            Ok(0)
+            match bootstrap::send(worker.socket.as_fd(), &Report::Returned, &payload, &descriptors) {
+                Ok(()) => return Ok(0),
+                Err(error) if is_parent_gone(&error) => return Ok(0),
+                // Too many descriptors in flight, no memory: nothing of it has gone.
+                Err(error) => (1, Report::ResultNotEncoded(error.to_string())),
+            }
         }
         Ok(Called::BadArguments(error)) => {
             let why = NeverStarted::Failed(format!("the arguments could not be decoded: {error}"));
-            bootstrap::send(socket, &Report::NotStarted(why), &[], &[])?;
-            Ok(1)
+            (1, Report::NotStarted(why))
         }
-        Ok(Called::BadResult(error)) => {
-            bootstrap::send(socket, &Report::ResultNotEncoded(error.to_string()), &[], &[])?;
-            Ok(1)
-        }
-        Err(payload) => {
-            // The hook has the report, unless the function put a hook of its own in its place.
-            let report = LAST_PANIC.lock().take().unwrap_or_else(|| {
-                PanicReport::new(message_of(&*payload), None, String::new(), String::new())
-            });
-            bootstrap::send(socket, &Report::Panicked(report), &[], &[])?;
-            Ok(101)
-        }
+        Ok(Called::BadResult(error)) => (1, Report::ResultNotEncoded(error.to_string())),
+        Err(payload) => (101, Report::Panicked(panics::of_payload(&*payload))),
+    };
+    match bootstrap::send(worker.socket.as_fd(), &report, &[], &[]) {
+        Err(error) if !is_parent_gone(&error) => Err(error),
+        _ => Ok(code),
+    }
+}
+
+/// Nobody is interested any more: no error in a worker that outlives its parent.
+fn is_parent_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+/// Tells the parent of a panic that is about to end this process.
+pub(crate) fn tell_panic(report: PanicReport) {
+    if let Some(worker) = WORKER.get() {
+        let _ = bootstrap::send(worker.socket.as_fd(), &Report::Panicked(report), &[], &[]);
     }
 }
 
 /// A thread that ends this process when the parent has ended. It waits for the parent process itself: neither for the
-/// thread that started us, nor for an end-of-file that a stray copy of a descriptor could hold back.
+/// thread that started us, nor for an end-of-file that a stray copy of a descriptor could hold back. It takes no
+/// signals: those are for the function's threads.
 pub(crate) fn end_with(parent: &'static Parent) -> io::Result<()> {
     let watch = || {
         // An error here would be a wait that cannot be: without it this process could outlive its parent.
         let _ = parent.pidfd.wait_ended(None);
-        let _ = PidFd::of_self().map(|me| me.signal(9));
-        std::process::abort();
+        ipc_os::pidfd::kill_self()
     };
-    std::thread::Builder::new().name("ipc-parent".into()).stack_size(64 << 10).spawn(watch)?;
+    let thread = std::thread::Builder::new().name("ipc-parent".into()).stack_size(64 << 10);
+    ipc_os::signals::with_all_blocked(|| thread.spawn(watch))??;
     Ok(())
-}
-
-/// The last panic of the worker's thread that was not told yet.
-static LAST_PANIC: Mutex<Option<PanicReport>> = Mutex::new(None);
-
-/// Reports are told from within the hook where the process is about to abort, no more than this many: they wait in the
-/// socket, and must leave room for the result.
-const TOLD_AT_ONCE_MAX: u32 = 3;
-
-/// Longer backtraces and messages are cut.
-const TEXT_MAX: usize = 8 << 10;
-
-fn report_panics() {
-    let previous = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        note_panic(info);
-        previous(info);
-    }));
-}
-
-/// With `panic = "abort"` any panic ends the process, at once. Otherwise one of the worker's thread unwinds to
-/// [`work`], which tells it; but a second one before that (in a destructor, or out of an `extern "C"` function) aborts,
-/// so that one is told at once. If the first was caught after all, the parent sees from the exit status that the
-/// report means nothing.
-fn note_panic(info: &PanicHookInfo<'_>) {
-    thread_local! {
-        static IN_HOOK: Cell<bool> = const { Cell::new(false) };
-    }
-    static TOLD: AtomicU32 = AtomicU32::new(0);
-    let Some(worker) = WORKER.get() else { return };
-    let aborts = cfg!(panic = "abort");
-    let thread = std::thread::current();
-    if (!aborts && thread.id() != worker.thread) || IN_HOOK.replace(true) {
-        return;
-    }
-    let report = PanicReport::new(
-        message_of(info.payload()),
-        info.location().map(|at| Location { file: at.file().into(), line: at.line(), column: at.column() }),
-        // Before `main` the main thread has no name yet.
-        thread.name().unwrap_or(if thread.id() == worker.thread { "main" } else { "" }).to_owned(),
-        cut(std::backtrace::Backtrace::force_capture().to_string()),
-    );
-    // Not a lock that waits: another panic may be at work.
-    let earlier = LAST_PANIC.try_lock().and_then(|mut last| last.replace(report.clone()));
-    if (aborts || earlier.is_some()) && TOLD.fetch_add(1, Relaxed) < TOLD_AT_ONCE_MAX {
-        let _ = bootstrap::send(worker.socket.as_fd(), &Report::Panicked(report), &[], &[]);
-    }
-    IN_HOOK.set(false);
-}
-
-fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
-    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-        (Some(message), _) => (*message).to_owned(),
-        (_, Some(message)) => message.clone(),
-        _ => "(a panic without a message)".to_owned(),
-    };
-    cut(message)
-}
-
-fn cut(mut text: String) -> String {
-    let mut len = text.len().min(TEXT_MAX);
-    while !text.is_char_boundary(len) {
-        len -= 1;
-    }
-    text.truncate(len);
-    text
 }
 
 /// This process, as [`current`] knows it.

@@ -37,6 +37,31 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Set in the process that [`alone`] starts, to the name of the test.
+const ALONE: &str = "IPC_TESTKIT_ALONE";
+
+/// Runs the body of a test in a process of its own: for what a process has only one of, as its limits, its signals,
+/// its number of descriptors. `test` is the test's full name, without the crate: `module::name`. The first call starts
+/// this test binary again with that test alone; there, the call runs `body`.
+///
+/// # Panics
+/// When `body` does, or there is no test of that name.
+pub fn alone(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some_and(|name| name == test) {
+        return body();
+    }
+    let me = std::env::current_exe().expect("the test binary has a path");
+    let output = std::process::Command::new(me)
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
+        .env(ALONE, test)
+        .output()
+        .expect("the test binary can be started again");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test}, alone, ended with {}:\n{text}", output.status);
+    assert!(text.contains("1 passed"), "there is no test of the name {test}:\n{text}");
+    println!("{text}");
+}
+
 /// How many descriptors this process has open.
 ///
 /// # Panics
@@ -80,11 +105,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_see_what_is_there() {
-        let before = open_descriptors();
-        let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(open_descriptors() > before || before > 1);
-        drop(file);
+    fn descriptors_are_counted() {
+        alone("tests::descriptors_are_counted", || {
+            let before = open_descriptors();
+            let file = std::fs::File::open("/dev/null").unwrap();
+            assert_eq!(open_descriptors(), before + 1);
+            drop(file);
+            assert_eq!(open_descriptors(), before);
+        });
+    }
+
+    #[test]
+    fn alone_fails_with_its_body_and_without_a_test() {
+        let failure = |name: &'static str| {
+            let caught = std::panic::catch_unwind(|| alone(name, || ()));
+            *caught.unwrap_err().downcast::<String>().unwrap()
+        };
+        assert!(failure("tests::fails_when_alone").contains("on purpose"));
+        assert!(failure("tests::no_such_test").contains("there is no test"));
+    }
+
+    #[test]
+    #[ignore = "fails on purpose: another test runs it alone"]
+    fn fails_when_alone() {
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn processes_are_told_by_their_state() {
         assert!(is_running(std::process::id()));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();

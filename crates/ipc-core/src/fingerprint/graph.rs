@@ -108,6 +108,8 @@ pub(super) struct Node {
     attempt: u32,
     /// It refused too many.
     refused: bool,
+    /// It makes a value although one of its parts cannot be made.
+    lenient: bool,
     /// The pass that visited it last.
     seen: u32,
     /// How often it is being visited right now.
@@ -191,6 +193,7 @@ impl Graph {
             cost: FAR,
             attempt: 0,
             refused: false,
+            lenient: false,
             seen: 0,
             open: 0,
         });
@@ -293,6 +296,9 @@ impl Graph {
                 if matches!(node.kind, Kind::Seed | Kind::Newtype) && node.slots[0] == Slot::Pending {
                     self.set(id, 0, UNIT);
                 }
+                if self.cost_of(id) == FAR {
+                    self.nodes[id].lenient = true;
+                }
                 self.nodes[id].cost = self.cost_of(id).min(self.nodes[id].cost);
             }
             Err(_) if !self.fault => {
@@ -359,7 +365,10 @@ impl Graph {
 
     fn cost_of(&self, id: Id) -> u64 {
         let node = &self.nodes[id];
-        let slots = node.slots.iter().map(|&slot| self.slot_cost(slot));
+        let slots = node.slots.iter().map(|&slot| match self.slot_cost(slot) {
+            FAR if node.lenient => 1,
+            cost => cost,
+        });
         match node.kind {
             _ if node.refused => FAR,
             Kind::Leaf(_) | Kind::Handle(_) | Kind::Any | Kind::Option | Kind::Seq | Kind::Map => 1,

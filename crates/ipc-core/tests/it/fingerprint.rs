@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use ipc_core::{Classify, Error, ErrorKind, Fingerprint, Schema};
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
 fn text<T: Deserialize<'static>>() -> String {
@@ -423,137 +423,6 @@ fn opaque_parts_are_visible() {
     texts(&opaque);
     assert!(!Schema::of::<(Refuses, u32)>().is_complete() && !Schema::of::<Vec<Flat>>().is_complete());
     assert!(Schema::of::<(u32, Refuses)>().is_complete() && Schema::of::<Endless2>().is_complete());
-}
-
-/// A handle as the crates above make them; `MAKE` says whether there is a value to be had without one.
-struct Handle<const MAKE: bool>;
-
-impl<'de, const MAKE: bool> Deserialize<'de> for Handle<MAKE> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Claim<const MAKE: bool>;
-        impl<'de, const MAKE: bool> Visitor<'de> for Claim<MAKE> {
-            type Value = Handle<MAKE>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a handle")
-            }
-            fn visit_unit<E: serde::de::Error>(self) -> Result<Handle<MAKE>, E> {
-                if MAKE { Ok(Handle) } else { Err(E::custom("not a message")) }
-            }
-        }
-        from.deserialize_newtype_struct(
-            if MAKE { "\u{1}ipc-handle:pipe.sender" } else { "\u{1}ipc-handle:file" },
-            Claim,
-        )
-    }
-}
-
-#[test]
-fn handles_hide_no_fields() {
-    #[derive(Deserialize)]
-    struct Job {
-        file: Handle<false>,
-        id: u32,
-        input: Option<Box<Job>>,
-        files: Vec<Handle<false>>,
-        reply: (Handle<true>, String),
-    }
-    #[derive(Deserialize)]
-    enum Request {
-        Open(Handle<false>),
-        Copy { from: Handle<false>, to: Handle<true>, len: u64 },
-        Both(Handle<false>, u64),
-    }
-    texts(&[
-        (
-            text::<Job>(),
-            "{ file: handle<file>, id: u32, input: ?^1, files: [handle<file>], reply: (handle<pipe.sender>, str) }",
-        ),
-        (
-            text::<Request>(),
-            "enum<Open: handle<file> | Copy: { from: handle<file>, to: handle<pipe.sender>, len: u64 } \
-             | Both: (handle<file>, opaque)>",
-        ),
-    ]);
-    assert!(!same::<Handle<true>, Handle<false>>() && !same::<Handle<true>, ()>());
-}
-
-/// What reads by position only, stops early, or asks nothing, shows what it does read.
-#[test]
-fn hand_written_visitors() {
-    struct ByPosition(u8, String);
-    impl<'de> Deserialize<'de> for ByPosition {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            struct Fields;
-            impl<'de> Visitor<'de> for Fields {
-                type Value = ByPosition;
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("two fields")
-                }
-                fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<ByPosition, A::Error> {
-                    let missing = || serde::de::Error::custom("missing");
-                    Ok(ByPosition(
-                        from.next_element()?.ok_or_else(missing)?,
-                        from.next_element()?.ok_or_else(missing)?,
-                    ))
-                }
-            }
-            from.deserialize_struct("ByPosition", &["a", "b"], Fields)
-        }
-    }
-    /// Keys that are read as text look all the same, and still are no aliases.
-    struct TextKeys;
-    impl<'de> Deserialize<'de> for TextKeys {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            struct Fields;
-            impl<'de> Visitor<'de> for Fields {
-                type Value = TextKeys;
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("fields")
-                }
-                fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<TextKeys, A::Error> {
-                    while let Some(key) = from.next_key::<String>()? {
-                        if key == "a" {
-                            from.next_value::<u8>().map(|_| ())?
-                        } else {
-                            from.next_value::<char>().map(|_| ())?
-                        }
-                    }
-                    Ok(TextKeys)
-                }
-            }
-            from.deserialize_struct("TextKeys", &["a", "b"], Fields)
-        }
-    }
-    /// The list of fields need not be right.
-    struct StopsEarly;
-    impl<'de> Deserialize<'de> for StopsEarly {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            struct Parts;
-            impl<'de> Visitor<'de> for Parts {
-                type Value = StopsEarly;
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("one part")
-                }
-                fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<StopsEarly, A::Error> {
-                    from.next_element::<bool>().map(|_| StopsEarly)
-                }
-            }
-            from.deserialize_tuple(2, Parts)
-        }
-    }
-    /// An error on the way may be taken for granted.
-    struct Lenient;
-    impl<'de> Deserialize<'de> for Lenient {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            Ok(Handle::<false>::deserialize(from).map_or(Lenient, |_| Lenient))
-        }
-    }
-    texts(&[
-        (text::<(ByPosition, u8)>(), "({ a: u8, b: str }, u8)"),
-        (text::<(TextKeys, u8)>(), "({ a: u8, b: char }, u8)"),
-        (text::<(Lenient, NonZeroU32, u16)>(), "(handle<file>, u32, u16)"),
-        (text::<(StopsEarly, u16)>(), "(bool, u16)"),
-    ]);
 }
 
 /// Encodes values of `A`, decodes them as `B` and back: equal schemas mean that this is the identity.
