@@ -57,7 +57,13 @@ impl Flavor for Sink<'_> {
         if self.out.capacity() - self.out.len() < bytes.len() {
             self.make_room(bytes.len())?;
         }
-        self.out.extend_from_slice(bytes);
+        // Short numbers come with a length that the compiler does not know, and a call of memcpy costs more than
+        // they do. For lengths that it knows this condition is gone.
+        if bytes.len() < 4 {
+            bytes.iter().for_each(|byte| self.out.push(*byte));
+        } else {
+            self.out.extend_from_slice(bytes);
+        }
         Ok(())
     }
 
