@@ -31,7 +31,7 @@ pub(crate) struct Ledger {
 struct Share {
     given: Vec<usize>,
     held: Vec<usize>,
-    /// It has been told to hand over.
+    /// It has been told to hand over, and has not done so yet.
     asked: bool,
 }
 
@@ -63,9 +63,12 @@ impl Ledger {
         self.safe == self.count
     }
 
-    /// Gives the worker one more unit, unless it has enough or none waits.
+    /// Gives the worker one more unit, unless it has enough, or is about to hand over, or none waits.
     pub(crate) fn give(&mut self, worker: WorkerId) -> Option<usize> {
-        let share = self.shares.get_mut(&worker).filter(|share| share.given.len() < GIVEN_MAX)?;
+        let share = self.shares.get_mut(&worker)?;
+        if share.asked || share.given.len() >= GIVEN_MAX {
+            return None;
+        }
         let unit = self.waiting.pop_front()?;
         share.given.push(unit);
         Some(unit)
@@ -97,7 +100,7 @@ impl Ledger {
         now
     }
 
-    /// The worker has handed over. It does what it is told in order: what it holds, it held when it was asked.
+    /// The worker has handed over: all that it holds, since it was given nothing after it had been asked.
     pub(crate) fn handed_over(&mut self, worker: WorkerId) -> Result<(), Nonsense> {
         let share = self.shares.get_mut(&worker).filter(|share| share.asked).ok_or(Nonsense)?;
         share.asked = false;
@@ -161,6 +164,26 @@ mod tests {
         assert!(ledger.is_complete());
         let lost = ledger.lose(0);
         assert_eq!((lost.held.len(), lost.given.len()), (0, 0));
+        assert!(ledger.is_complete());
+    }
+
+    #[test]
+    fn a_worker_that_hands_over_gets_nothing_until_it_has() {
+        let mut ledger = Ledger::new(2);
+        ledger.add_worker(0);
+        ledger.add_worker(1);
+        for worker in [0, 1] {
+            let unit = ledger.give(worker).unwrap();
+            ledger.counted(worker, unit).unwrap();
+        }
+        assert!(ledger.ask(0));
+        ledger.lose(1);
+        assert_eq!(ledger.give(0), None);
+        ledger.handed_over(0).unwrap();
+        assert_eq!(ledger.give(0), Some(1));
+        ledger.counted(0, 1).unwrap();
+        assert!(ledger.ask(0), "once more");
+        ledger.handed_over(0).unwrap();
         assert!(ledger.is_complete());
     }
 
@@ -234,7 +257,7 @@ mod tests {
                 }
                 None => {}
             }
-            assert!(worker.orders.len() <= GIVEN_MAX + 1);
+            assert!(worker.orders.len() <= GIVEN_MAX);
         }
         result.sort_unstable();
         assert!(result.into_iter().eq(0..count));

@@ -18,7 +18,7 @@ mod supervise;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -27,15 +27,16 @@ use clap::Parser;
 
 use count::{Counter, Tally};
 use failure::{Failure, Result};
-use files::{Found, Unit};
+use files::Unit;
 use show::Summary;
 
 /// Counts the lines, words and bytes of files in worker processes that are fed over pipes, and compares with what one
 /// process counts, and how fast.
 ///
-/// A word is a run of bytes that are not ASCII white space, as for `LC_ALL=C wc -w`. Directories are walked, but for
-/// hidden files, `target` directories and symbolic links. Files up to 256 KiB are a unit of work each, larger ones
-/// are cut into units of that size. Everything is read once before any time is taken.
+/// A word is a run of bytes that are not ASCII white space, as for `LC_ALL=C wc -w` (of which some versions leave out
+/// words without a printable character). Directories are walked, but for hidden files, `target` directories and
+/// symbolic links. A file of up to 256 KiB is one unit of work, a larger one is cut into units of that size.
+/// Everything is read once before any time is taken.
 ///
 /// Exits with 1 if the two counts differ, or if a file could not be counted.
 #[derive(Parser)]
@@ -98,23 +99,39 @@ fn tour(flags: &Flags) -> Result<ExitCode> {
     let outcome = supervise::run(&units, worker_count, flags.kill, |len, loss| {
         bar.set_position(len);
         if let Some(loss) = loss {
-            bar.println(show::loss(loss));
+            bar.println(format!("worker {} was lost, its share is done again", loss.pid));
         }
     })?;
     bar.finish_and_clear();
 
+    let differences = check::differences(&outcome.tally, &single.tally);
     let summary = Summary {
         file_count: files.len(),
         unit_count: units.len(),
         worker_count,
         outcome: &outcome,
-        single: single.took,
+        single: differences.is_empty().then_some(single.took),
     };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let printed = summary.print(&mut out).and_then(|()| out.flush());
-    drop(out);
-    quietly_if_nobody_reads(printed)?;
-    verdict(&files, &units, &single, &outcome)
+    match summary.print(&mut io::BufWriter::new(io::stdout().lock())) {
+        // Whoever reads may have had enough (`| head`).
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Failure::when("standard output")(error));
+        }
+        _ => {}
+    }
+
+    // A file that cannot be read is left out of both counts.
+    let mut left_out = BTreeMap::new();
+    for (id, why) in single.unreadable.iter().chain(&outcome.unreadable) {
+        left_out.entry(&units[*id].path).or_insert(why);
+    }
+    for (path, why) in &left_out {
+        eprintln!("tour: {}: {why}; not all of it was counted", Path::new(path).display());
+    }
+    if !differences.is_empty() {
+        return Err(not_the_same(&differences, &files::changed(&files)));
+    }
+    Ok(if left_out.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What one process has counted: this one.
@@ -138,47 +155,12 @@ fn count_here(units: &[Unit], mut progress: impl FnMut(u64)) -> Single {
     Single { tally: counter.tally, unreadable, took: started.elapsed() }
 }
 
-/// Says whether the two counts agree.
-///
-/// Files that cannot be read are left out of both, and named. If the counts differ, and files have changed
-/// meanwhile, these are to blame.
-fn verdict(
-    files: &[Found],
-    units: &[Unit],
-    single: &Single,
-    outcome: &supervise::Outcome,
-) -> Result<ExitCode> {
-    let mut left_out = BTreeMap::new();
-    for (id, why) in single.unreadable.iter().chain(&outcome.unreadable) {
-        left_out.entry(&units[*id].path).or_insert(why);
-    }
-    for (path, why) in &left_out {
-        eprintln!("tour: {}: {why}; not all of it was counted", Path::new(path).display());
-    }
-    let differences = check::differences(&outcome.tally, &single.tally);
-    if differences.is_empty() {
-        let line = "the workers and one process have counted the same, in total and of every word";
-        quietly_if_nobody_reads(writeln!(io::stdout(), "\n{line}"))?;
-        return Ok(if left_out.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    }
-    let changed = files::changed(files);
-    let cause = if changed.is_empty() && left_out.is_empty() {
-        "no file has changed meanwhile: this is a bug".to_owned()
-    } else {
-        [vec!["files have changed meanwhile, try again:".to_owned()], changed].concat().join("\n  ")
+/// The two counts differ: because of files that have changed meanwhile, if there are such.
+fn not_the_same(differences: &[String], changed: &[String]) -> Failure {
+    let differences = differences.join("\n  ");
+    let cause = match changed {
+        [] => "and no file has changed meanwhile: this is a bug".to_owned(),
+        changed => format!("since files have changed meanwhile; try again:\n  {}", changed.join("\n  ")),
     };
-    Err(Failure(format!(
-        "the workers and one process have counted differently\n  {}\n{cause}",
-        differences.join("\n  ")
-    )))
-}
-
-/// Whoever reads our output may have had enough (`| head`): that is no failure.
-fn quietly_if_nobody_reads(printed: io::Result<()>) -> Result<()> {
-    match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::when("standard output")(error))
-        }
-        _ => Ok(()),
-    }
+    Failure(format!("the workers and one process have counted differently\n  {differences}\n{cause}"))
 }

@@ -21,7 +21,8 @@ pub(crate) fn bar(what: &str, byte_count: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    const TEMPLATE: &str = "{prefix:>12} [{bar:40}] {percent:>3} % of {total_bytes}, {bytes_per_sec}";
+    const TEMPLATE: &str =
+        "{prefix:>12} [{bar:40}] {percent:>3} % of {decimal_total_bytes}, {decimal_bytes_per_sec}";
     let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(byte_count).with_style(style.progress_chars("=> ")).with_prefix(what.to_owned())
 }
@@ -53,14 +54,14 @@ pub(crate) fn loss(loss: &Loss) -> String {
     }
 }
 
-/// All that is printed of a run, but for the check.
+/// What is printed of a run.
 pub(crate) struct Summary<'a> {
     pub(crate) file_count: usize,
     pub(crate) unit_count: usize,
     pub(crate) worker_count: usize,
     pub(crate) outcome: &'a Outcome,
-    /// How long one process took for the same.
-    pub(crate) single: Duration,
+    /// How long one process took for the same; `None` if what it counted was not the same.
+    pub(crate) single: Option<Duration>,
 }
 
 impl Summary<'_> {
@@ -79,28 +80,38 @@ impl Summary<'_> {
         writeln!(out, "{:>15}  lines", grouped(lines))?;
         writeln!(out, "{:>15}  words, {} different ones", grouped(words), grouped(different))?;
         writeln!(out, "{:>15}  bytes", grouped(bytes))?;
-        writeln!(out)?;
-        let took = outcome.took;
-        let rate = |time| rate(bytes, time);
-        let workers = several(worker_count, "worker");
-        writeln!(out, "{workers:>15}  {}, {}", time(took), rate(took))?;
+        if let Some(single) = single {
+            writeln!(out)?;
+            self.print_times(single, out)?;
+        }
+        for lost in &outcome.losses {
+            writeln!(out, "\n{}", loss(lost))?;
+        }
+        if single.is_some() {
+            let same = "the workers and one process have counted the same, in total and of every word";
+            writeln!(out, "\n{same}")?;
+        }
+        out.flush()
+    }
+
+    fn print_times(&self, single: Duration, out: &mut impl Write) -> io::Result<()> {
+        let Outcome { tally, losses, took, starting, gathering, .. } = self.outcome;
+        let rate = |time| rate(tally.totals.bytes, time);
+        let workers = several(self.worker_count, "worker");
+        writeln!(out, "{workers:>15}  {}, {}", time(*took), rate(*took))?;
         writeln!(out, "{:>15}  {}, {}", "1 process", time(single), rate(single))?;
         let speed_up = single.as_secs_f64() / took.as_secs_f64();
-        let again = if outcome.losses.is_empty() { "" } else { ", with a part counted twice" };
+        let again = if losses.is_empty() { "" } else { ", with a part counted twice" };
         writeln!(out, "{:>15}  {speed_up:.2}{again}", "speed-up")?;
-        let (starting, gathering) = (outcome.starting, outcome.gathering);
         writeln!(
             out,
             "{:>15}  {} until all workers ran, {} to collect what they had counted",
             "of this",
-            time(starting),
-            time(gathering),
+            time(*starting),
+            time(*gathering),
         )?;
-        if (starting + gathering).as_secs_f64() > TINY * took.as_secs_f64() {
+        if (*starting + *gathering).as_secs_f64() > TINY * took.as_secs_f64() {
             writeln!(out, "{:>15}  too little was counted to gain by more processes", "")?;
-        }
-        for lost in &outcome.losses {
-            writeln!(out, "\n{}", loss(lost))?;
         }
         Ok(())
     }

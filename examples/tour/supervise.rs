@@ -11,7 +11,7 @@ use crate::count::Tally;
 use crate::failure::{Failure, Result, with_causes};
 use crate::files::Unit;
 use crate::ledger::{Ledger, Nonsense, WorkerId};
-use crate::worker::{Job, Report, work};
+use crate::worker::{Job, Report, Served, work};
 
 /// So many workers are started in place of others, when none is left. After that the run is given up.
 const REPLACEMENTS_MAX: usize = 3;
@@ -103,7 +103,7 @@ pub(crate) fn run(
 
 /// A worker as its parent sees it.
 struct Worker {
-    process: Process<std::result::Result<usize, String>>,
+    process: Process<Served>,
     jobs: Sender<Job>,
     reports: Receiver<Report>,
     /// The part of its tally that has come: worth nothing until the whole has.
@@ -177,7 +177,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
         Ok(())
     }
 
-    /// Does not wait: the few jobs that a worker is given fit into its pipe.
+    /// Does not wait for long: a worker that has jobs in its pipe is not handing over, and takes them.
     fn send(&mut self, id: WorkerId, job: &Job) -> Result<()> {
         match self.workers.get_mut(&id).map(|worker| worker.jobs.send(job)) {
             // It has died: its sentinel tells, and then the job goes to another one.
@@ -225,8 +225,10 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
             match worker.reports.try_recv() {
                 Ok(report) => self.take(id, report)?,
                 Err(RecvError::Empty) => return Ok(()),
-                // The end of the pipe, or something that is no report.
-                Err(_) => return self.lose(id),
+                Err(RecvError::Disconnected | RecvError::Truncated { .. }) => return self.lose(id),
+                Err(error) => {
+                    return Err(Failure::when(format!("worker {} is not understood", id + 1))(error));
+                }
             }
         }
         Ok(())
@@ -237,7 +239,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
         let understood = match report {
             Report::Ready => {
                 self.ready_count += 1;
-                if self.ready_count == self.worker_count {
+                if self.ready_count <= self.worker_count {
                     self.outcome.starting = self.started.elapsed();
                 }
                 Ok(())
@@ -335,7 +337,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
 }
 
 /// Joins a worker that has ended, or is about to.
-fn how_it_ended(mut process: Process<std::result::Result<usize, String>>) -> String {
+fn how_it_ended(mut process: Process<Served>) -> String {
     match process.join_timeout(END_TIMEOUT) {
         Err(JoinError::Running) => {
             let killed = process.kill();
@@ -345,7 +347,7 @@ fn how_it_ended(mut process: Process<std::result::Result<usize, String>>) -> Str
     }
 }
 
-fn told(ended: std::result::Result<std::result::Result<usize, String>, JoinError>) -> String {
+fn told(ended: std::result::Result<Served, JoinError>) -> String {
     match ended {
         Ok(Ok(_)) => "it returned, though nobody had told it to".to_owned(),
         Ok(Err(why)) => why,

@@ -31,14 +31,12 @@ pub(crate) enum Report {
     HandedOver(Totals),
 }
 
-/// Does jobs until there are no more, and returns how many units it was given.
-///
-/// It ends with an error when the parent cannot be understood; a parent that is gone needs no answer.
-pub(crate) fn work(mut jobs: Receiver<Job>, mut reports: Sender<Report>) -> Result<usize, String> {
-    match serve(&mut jobs, &mut reports) {
-        Ok(count) => Ok(count),
-        Err(error) => Err(with_causes(&error)),
-    }
+/// How many units a worker was given in its life, or why it could not go on.
+pub(crate) type Served = Result<usize, String>;
+
+/// What runs in a worker process: does jobs until there are no more.
+pub(crate) fn work(mut jobs: Receiver<Job>, mut reports: Sender<Report>) -> Served {
+    serve(&mut jobs, &mut reports).map_err(|error| with_causes(&error))
 }
 
 fn serve(jobs: &mut Receiver<Job>, reports: &mut Sender<Report>) -> ipc::Result<usize> {
