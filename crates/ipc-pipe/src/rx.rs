@@ -105,8 +105,8 @@ impl Rx {
             let message = self.recv_bytes(until)?;
             return Err(RecvError::TooSmall { message, capacity: buf.len() });
         }
-        if !matches!(until, Until::Forever) || header.handles > 0 {
-            // A wait that may end early keeps what has come of the frame in the decoder; so does one for descriptors.
+        if !matches!(until, Until::Forever) {
+            // A wait that may end early keeps what has come of the frame in the decoder.
             self.next_frame(until)?;
         }
         drop(self.take_descriptors(header));
@@ -154,7 +154,15 @@ impl Rx {
         }
         let buffered = self.decoder.buffered();
         if buffered.is_empty() {
-            let read = self.end.read(buf, &mut self.descriptors, Until::Forever);
+            let read = loop {
+                match self.end.read(buf, &mut self.descriptors, Until::Forever) {
+                    // Somebody else who holds the description has set O_NONBLOCK on it.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ipc_os::poll_readable(self.end.as_fd(), None)?;
+                    }
+                    other => break other,
+                }
+            };
             self.descriptors.clear();
             return read;
         }
@@ -210,31 +218,27 @@ impl Rx {
         }
     }
 
-    /// Reads past the decoder, straight to where a long payload is wanted.
+    /// Reads past the decoder, straight to where a long payload is wanted. Descriptors that come with it go nowhere.
     fn read_exactly(&mut self, mut buf: &mut [u8]) -> Result<(), RecvError> {
-        if buf.is_empty() {
-            return Ok(());
-        }
         while !buf.is_empty() {
             match self.end.read(buf, &mut self.descriptors, Until::Forever) {
-                Ok(0) => {
-                    self.at_end = true;
-                    return Err(RecvError::Truncated { missing: buf.len() });
-                }
-                Ok(count) => buf = &mut buf[count..],
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    self.at_end = true;
-                    return Err(RecvError::Truncated { missing: buf.len() });
+                Ok(count) if count > 0 => {
+                    buf = &mut buf[count..];
+                    self.descriptors.clear();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // Somebody else who holds the description has set O_NONBLOCK on it.
                     ipc_os::poll_readable(self.end.as_fd(), None).map_err(RecvError::Io)?;
                 }
-                Err(error) => return Err(RecvError::Io(error)),
+                Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                    return self.not_read(error, Until::Forever);
+                }
+                _ => {
+                    self.at_end = true;
+                    return Err(RecvError::Truncated { missing: buf.len() });
+                }
             }
         }
-        // What came with these bytes was not announced.
-        self.descriptors.clear();
         Ok(())
     }
 
