@@ -44,6 +44,13 @@ pub struct Codec {
     limits: Limits,
 }
 
+/// Out of the way of what is encoded well.
+#[cold]
+fn take_back(failure: error::EncodeFailure, start: usize, out: &mut Vec<u8>) -> EncodeError {
+    out.truncate(start);
+    *failure.0
+}
+
 impl Codec {
     /// A codec that holds to `limits`.
     ///
@@ -87,10 +94,7 @@ impl Codec {
         let start = out.len();
         match encode::encode(&self.limits, value, out) {
             Ok(()) => Ok(()),
-            Err(failure) => {
-                out.truncate(start);
-                Err(*failure.0)
-            }
+            Err(failure) => Err(take_back(failure, start, out)),
         }
     }
 

@@ -91,6 +91,8 @@ impl Tx {
         if !handles.is_empty() {
             return self.send_with_handles(handles, until);
         }
+        // Nothing is in it; this spares the hot path the code that would drop what is.
+        std::mem::forget(handles);
         self.put_buf(until)
     }
 
@@ -126,14 +128,7 @@ impl Tx {
 
     #[inline]
     fn put_header(&mut self, start: usize, handles: &handle::Outgoing) -> Result<(), SendError> {
-        let count = handles.descriptors().len();
-        if count > 0 && !self.end.moves_handles() {
-            return Err(SendError::Handles {
-                carrier: "a pipe",
-                count,
-                instead: "a duplex, or the arguments or result of a process",
-            });
-        }
+        let count = if handles.is_empty() { 0 } else { self.count_handles(handles)? };
         let len = self.buf.len() - start - HEADER_LEN;
         let header = Header::new(FrameKind::Message, len, count, self.codec.limits().frame_len_max)?;
         if let Some(place) = self.buf[start..].first_chunk_mut() {
@@ -143,9 +138,19 @@ impl Tx {
     }
 
     #[cold]
-    fn not_encoded(&mut self, start: usize, error: SendError) -> SendError {
+    fn count_handles(&self, handles: &handle::Outgoing) -> Result<usize, SendError> {
+        let count = handles.descriptors().len();
+        if count > 0 && !self.end.moves_handles() {
+            let instead = "a duplex, or the arguments or result of a process";
+            return Err(SendError::Handles { carrier: "a pipe", count, instead });
+        }
+        Ok(count)
+    }
+
+    #[cold]
+    fn not_encoded(&mut self, start: usize, error: impl Into<SendError>) -> SendError {
         self.buf.truncate(start);
-        error
+        error.into()
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
