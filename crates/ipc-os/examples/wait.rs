@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (here, there) = UnixStream::pair()?;
     // It reads its standard input to the end, and is given no descriptor but that.
     let (gate, open_gate) = pipe::pipe()?;
-    let child = Spawn::new("/bin/sh").args(["-c", "read line; exit 7"]).descriptor(gate.as_fd(), 0).start()?;
+    let child =
+        Spawn::new("/bin/sh").args(["-c", "read line; exit 7"]).descriptor(gate.as_fd(), 0).start()?;
 
     let sources: [&dyn Waitable; 3] = [&reader, &here, &child.pidfd];
     let show = |ready: Vec<usize>| {

@@ -87,6 +87,13 @@ pub fn adopt_inherited(number: i32, expected: (u64, u64)) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Moves a new descriptor away from the numbers of the standard streams, which it has got if those are closed: what the
+/// program prints must not end up in it.
+pub(crate) fn above_standard_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(fd, 3) }
+}
+
 /// Opens `/dev/null` as each of the standard streams that is closed, as the standard library does before `main`: a file
 /// that is opened later must not become one. For code that runs before that.
 ///
@@ -175,7 +182,9 @@ mod tests {
     #[test]
     fn closed_standard_streams_are_opened_again() {
         ipc_testkit::alone("fd::tests::closed_standard_streams_are_opened_again", || {
-            let null = std::fs::metadata("/dev/null").map(|null| std::os::unix::fs::MetadataExt::rdev(&null)).unwrap();
+            let null = std::fs::metadata("/dev/null")
+                .map(|null| std::os::unix::fs::MetadataExt::rdev(&null))
+                .unwrap();
             let is_null = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_rdev == null;
             let saved = duplicate(std::io::stdout(), 3).unwrap();
             nix::unistd::close(0).unwrap();
@@ -184,7 +193,9 @@ mod tests {
             open_missing_standard_streams().unwrap();
             assert_eq!(ipc_testkit::open_descriptors(), before + 2);
             assert!(is_null(std::io::stdin().as_fd()) && is_null(std::io::stdout().as_fd()));
-            assert!(!rustix::io::fcntl_getfd(std::io::stdout()).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+            assert!(
+                !rustix::io::fcntl_getfd(std::io::stdout()).unwrap().contains(rustix::io::FdFlags::CLOEXEC)
+            );
             open_missing_standard_streams().unwrap();
             assert_eq!(ipc_testkit::open_descriptors(), before + 2);
             // The harness wants to say how it went.

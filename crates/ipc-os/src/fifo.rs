@@ -55,6 +55,15 @@ pub fn lock(fd: impl AsFd, exclusive: bool) -> io::Result<()> {
     Ok(rustix::fs::flock(fd.as_fd(), how)?)
 }
 
+/// Gives the lock back. Closing the descriptor does so as well, but not before the last copy of it is closed: a process
+/// that another thread is about to start holds one until it has begun its program.
+///
+/// # Errors
+/// What `flock(2)` reports.
+pub fn unlock(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::flock(fd.as_fd(), rustix::fs::FlockOperation::Unlock)?)
+}
+
 /// Whether the last writer has left a FIFO that had one. False before the first writer has come, which `read(2)`
 /// alone (0 bytes) cannot tell.
 ///

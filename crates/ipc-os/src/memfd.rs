@@ -101,7 +101,8 @@ mod tests {
     fn more_than_the_limit_is_not_read() {
         assert!(refused(sealed("long", &[0; 11]).unwrap(), 10).contains("limit of 10"));
         // Nothing is behind such a length but zeros that take no memory.
-        let file = File::from(memfd_create("sparse", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap());
+        let file =
+            File::from(memfd_create("sparse", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap());
         file.set_len(i64::MAX as u64 & !0xfff).unwrap();
         fcntl_add_seals(&file, IMMUTABLE).unwrap();
         assert!(refused(&file, 1 << 30).contains("limit"));

@@ -25,7 +25,11 @@ pub enum Exit {
 
 /// A process, by descriptor. Readable (in the sense of `poll(2)`) exactly when the process has ended.
 #[derive(Debug)]
-pub struct PidFd(OwnedFd);
+pub struct PidFd {
+    fd: OwnedFd,
+    /// The process had ended and been reaped by somebody before it could be opened: `fd` only looks like it.
+    gone: bool,
+}
 
 impl PidFd {
     /// The process with this number. Only for a child that has not been waited for, or for oneself: another
@@ -35,12 +39,20 @@ impl PidFd {
     /// `NotFound` when there is no such process; `Unsupported` on kernels before 5.3.
     pub fn open(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(PidFd(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+        let fd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(PidFd { fd: crate::fd::above_standard_streams(fd)?, gone: false })
     }
 
     /// A descriptor of a pidfd that came from elsewhere.
     pub fn from_descriptor(fd: OwnedFd) -> Self {
-        PidFd(fd)
+        PidFd { fd, gone: false }
+    }
+
+    /// A process that has ended and been reaped by somebody else, so that it cannot be opened any more.
+    pub(crate) fn of_gone() -> io::Result<Self> {
+        // A pipe without writers is readable for ever, as the pidfd of a process that has ended.
+        let (fd, _) = crate::pipe::pipe()?;
+        Ok(PidFd { fd, gone: true })
     }
 
     /// This process itself, opened once and kept (so that every child can be given it).
@@ -79,7 +91,7 @@ impl PidFd {
     /// # Errors
     /// What `poll(2)` reports.
     pub fn wait_ended(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        crate::poll_readable(self.0.as_fd(), timeout)
+        crate::poll_readable(self.fd.as_fd(), timeout)
     }
 
     /// Takes the exit status of a child that has ended, so that nothing is left of it; `None` while it runs.
@@ -88,9 +100,10 @@ impl PidFd {
     /// `ECHILD` when it is no child of this process, or somebody else has taken the status (a wait for any child,
     /// or SIGCHLD set to be ignored).
     pub fn reap(&self) -> io::Result<Option<Exit>> {
+        self.check()?;
         loop {
             match rustix::process::waitid(
-                WaitId::PidFd(self.0.as_fd()),
+                WaitId::PidFd(self.fd.as_fd()),
                 WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
             ) {
                 Ok(status) => return Ok(status.as_ref().map(exit_of)),
@@ -105,13 +118,18 @@ impl PidFd {
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn wait_and_reap(&self) -> io::Result<Exit> {
+        self.check()?;
         loop {
-            match rustix::process::waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED) {
+            match rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => return Ok(exit_of(&status)),
                 Ok(None) | Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.gone { Err(Errno::CHILD.into()) } else { Ok(()) }
     }
 
     /// Sends a signal by number.
@@ -121,7 +139,10 @@ impl PidFd {
     /// `PermissionDenied`.
     pub fn signal(&self, number: i32) -> io::Result<()> {
         let signal = Signal::from_named_raw(number).ok_or(Errno::INVAL)?;
-        Ok(rustix::process::pidfd_send_signal(&self.0, signal)?)
+        if self.gone {
+            return Err(Errno::SRCH.into());
+        }
+        Ok(rustix::process::pidfd_send_signal(&self.fd, signal)?)
     }
 }
 
@@ -134,13 +155,13 @@ pub fn kill_self() -> ! {
 
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl Waitable for PidFd {
     fn readiness(&self) -> Readiness<'_> {
-        Readiness::Descriptor(self.0.as_fd())
+        Readiness::Descriptor(self.fd.as_fd())
     }
 }
 
@@ -182,6 +203,15 @@ mod tests {
         assert!(fd.has_ended().unwrap(), "the zombie has ended");
         child.wait().unwrap();
         assert!(fd.has_ended().unwrap(), "and so has what was reaped");
+        assert_eq!(fd.signal(9).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn one_that_is_gone_behaves_as_one_that_was_reaped_elsewhere() {
+        let fd = PidFd::of_gone().unwrap();
+        assert!(fd.has_ended().unwrap() && fd.wait_ended(None).unwrap());
+        assert_eq!(fd.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        assert_eq!(fd.wait_and_reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
         assert_eq!(fd.signal(9).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
 

@@ -6,6 +6,7 @@
 //! a pipe that is writable (there is a free page), anything out of one that is readable. That is exact as long as an
 //! end has a single user, which the crates above see to.
 
+use crate::fd::above_standard_streams;
 use crate::sigpipe;
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::pipe::PipeFlags;
@@ -33,7 +34,8 @@ static NOWAIT_MISSING: AtomicBool = AtomicBool::new(false);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((above_standard_streams(reader)?, above_standard_streams(writer)?))
 }
 
 /// Writes some of `bytes`, waiting for room. One system call unless a signal interrupts.
@@ -48,7 +50,7 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// Writes some of `parts`, in order, waiting for room.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_vectored(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     sigpipe::write_vectored(fd, parts)
 }
@@ -56,7 +58,7 @@ pub fn write_vectored(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<u
 /// Writes what has room now.
 ///
 /// # Errors
-/// `WouldBlock` when nothing has; else as [`write`].
+/// `WouldBlock` when nothing has; else as [`write()`].
 pub fn try_write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     if !NOWAIT_MISSING.load(Relaxed) {
         match sigpipe::write_nowait(fd, &[IoSlice::new(bytes)]) {

@@ -3,6 +3,7 @@
 //! A received descriptor is an [`OwnedFd`] from the first moment and close-on-exec at receipt. No call here sets
 //! `O_NONBLOCK`; those that must not wait say `MSG_DONTWAIT` for that call alone.
 
+use crate::fd::above_standard_streams;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -43,7 +44,8 @@ pub fn pair(style: Style) -> io::Result<(OwnedFd, OwnedFd)> {
         Style::Stream => SocketType::STREAM,
         Style::Packets => SocketType::SEQPACKET,
     };
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?)
+    let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    Ok((above_standard_streams(a)?, above_standard_streams(b)?))
 }
 
 /// Sends bytes without descriptors, as many as go.

@@ -78,7 +78,7 @@ impl<'a> Spawn<'a> {
     /// zero byte in a name, or a negative descriptor number.
     pub fn start(&self) -> io::Result<Spawned> {
         let program = c_string(self.program.as_os_str())?;
-        let args = self.args.iter().map(|a| c_string(a)).collect::<io::Result<Vec<_>>>()?;
+        let args = self.args.iter().map(c_string).collect::<io::Result<Vec<_>>>()?;
         let env = self
             .env
             .iter()
@@ -111,11 +111,13 @@ impl<'a> Spawn<'a> {
         actions.close_from(first_free)?;
         let attributes = Attributes::new()?;
         let pid = spawn(&program, &actions, &attributes, &args, &env)?;
-        // Nobody but us can reap it yet, so the number is still its own.
+        // Nobody but us reaps it, usually, so the number is still its own.
         match PidFd::open(pid) {
             Ok(pidfd) => Ok(Spawned { pid, pidfd }),
-            // It has ended and was reaped by somebody else (SIGCHLD is ignored, say): the number may have a new owner.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
+            // It has ended already and was reaped by somebody else (SIGCHLD is ignored, say). It was started, though.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                Ok(Spawned { pid, pidfd: PidFd::of_gone()? })
+            }
             Err(error) => {
                 end_unwatched(pid);
                 Err(error)

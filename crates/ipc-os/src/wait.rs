@@ -240,7 +240,8 @@ mod tests {
             assert!(start.elapsed() >= Duration::from_millis(50));
             assert_eq!(wait(&[&reader], None).unwrap(), [0]);
             disturber.join().unwrap();
-            assert_eq!(COUNT.load(std::sync::atomic::Ordering::Relaxed), 20);
+            // Two that are pending at once are one.
+            assert!(COUNT.load(std::sync::atomic::Ordering::Relaxed) >= 5);
         });
     }
 }

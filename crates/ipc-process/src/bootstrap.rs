@@ -13,8 +13,8 @@
 //! A payload of up to 64 KiB is in the packet, a longer one in a sealed memory file beside it: nobody ever waits for
 //! the other to read, so a result can be fetched after the worker has ended, and whatever one waits for first, nothing
 //! locks up. Descriptors go with the packet. More than the 253 that the kernel lets travel with one go in socket pairs
-//! made for them, 253 in each, whose other ends go with the packet: the queue of a socket is short (ten packets by
-//! default, `net.unix.max_dgram_qlen`), and a packet has either gone with everything or not at all.
+//! made for them, 253 in each, whose other ends go with the packet: so a packet has either gone with everything or not
+//! at all, and can be sent in another way after a failure.
 
 use std::collections::VecDeque;
 use std::io;

@@ -128,10 +128,8 @@ fn is_of_program(error: &io::Error) -> bool {
     const ELIBBAD: i32 = 80;
     const ELOOP: i32 = 40;
     use io::ErrorKind::{ExecutableFileBusy, IsADirectory, NotADirectory, NotFound, PermissionDenied};
-    matches!(
-        error.kind(),
-        NotFound | PermissionDenied | NotADirectory | IsADirectory | ExecutableFileBusy
-    ) || matches!(error.raw_os_error(), Some(ENOEXEC | ELOOP | ELIBBAD))
+    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | IsADirectory | ExecutableFileBusy)
+        || matches!(error.raw_os_error(), Some(ENOEXEC | ELOOP | ELIBBAD))
 }
 
 fn open_null() -> io::Result<File> {
@@ -196,7 +194,8 @@ impl Builder {
     }
 
     /// Starts this file instead of `/proc/self/exe`, where that cannot be used (no `/proc`). It must be the same
-    /// build of the same program: another one is refused by the new process.
+    /// build of the same program: another one is refused by the new process. A relative path is looked up from this
+    /// process's directory.
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable = Some(path.into());
         self

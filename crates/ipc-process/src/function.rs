@@ -16,24 +16,20 @@ use serde::de::DeserializeOwned;
 /// What a closure needs is an argument:
 ///
 /// ```
-/// fn main() {
-///     ipc_process::init();
-///     let offset = std::env::args().count() as u32;
-///     let worker = ipc_process::Process::spawn(|x: u32, offset: u32| x + offset, (1, offset)).unwrap();
-///     assert_eq!(worker.join().unwrap(), 1 + offset);
-/// }
+/// ipc_process::init();
+/// let offset = std::env::args().count() as u32;
+/// let worker = ipc_process::Process::spawn(|x: u32, offset: u32| x + offset, (1, offset)).unwrap();
+/// assert_eq!(worker.join().unwrap(), 1 + offset);
 /// ```
 ///
 /// Captured, it does not compile:
 ///
 /// ```compile_fail,E0080
-/// fn main() {
-///     ipc_process::init();
-///     let offset = std::env::args().count() as u32;
-///     // error: evaluation panicked: a worker function must not capture anything; pass it as an argument
-///     let worker = ipc_process::Process::spawn(move |x: u32| x + offset, (1,)).unwrap();
-///     assert_eq!(worker.join().unwrap(), 1 + offset);
-/// }
+/// ipc_process::init();
+/// let offset = std::env::args().count() as u32;
+/// // error: evaluation panicked: a worker function must not capture anything; pass it as an argument
+/// let worker = ipc_process::Process::spawn(move |x: u32| x + offset, (1,)).unwrap();
+/// assert_eq!(worker.join().unwrap(), 1 + offset);
 /// ```
 pub trait WorkerFn<A>: Copy + Send + Sync + 'static {
     /// What the function returns.

@@ -56,7 +56,8 @@ pub fn alone(test: &str, body: impl FnOnce()) {
         .env(ALONE, test)
         .output()
         .expect("the test binary can be started again");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{test}, alone, ended with {}:\n{text}", output.status);
     assert!(text.contains("1 passed"), "there is no test of the name {test}:\n{text}");
     println!("{text}");

@@ -29,7 +29,7 @@ pub(super) const EDGES: &[Edges] = &[
 /// everything they depend on counted. Where fewer than this minus [`super::dependencies::SLACK`] are left,
 /// the number has to be lowered.
 pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] =
-    &[("ipc-core", 12), ("ipc-os", 6), ("ipc-pipe", 18), ("ipc-process", 18), ("ipc", 18)];
+    &[("ipc-core", 12), ("ipc-os", 6), ("ipc-pipe", 23), ("ipc-process", 23), ("ipc", 23)];
 
 /// Rust files that may be longer than [`super::length::LINES_MAX`], and why they are not split.
 pub(super) const LONG_FILES: &[(&str, &str)] = &[];
@@ -38,4 +38,11 @@ pub(super) const LONG_FILES: &[(&str, &str)] = &[];
 pub(super) const LEFT_OVERS: &[(&str, &str, &str)] = &[];
 
 /// Where unsafe code may stand (a file, or a directory with a `/` at its end), and for what.
-pub(super) const UNSAFE: &[(&str, &str)] = &[("crates/ipc-os/src/", "system calls behind safe types")];
+pub(super) const UNSAFE: &[(&str, &str)] = &[
+    ("crates/ipc-os/src/", "system calls behind safe types"),
+    ("crates/ipc-process/src/function.rs", "an address of this image becomes a function again"),
+    ("crates/ipc-process/src/worker.rs", "an entry in .init_array, for test binaries"),
+    ("crates/ipc-core/tests/it/budget.rs", "an allocator that counts"),
+    ("crates/ipc-pipe/tests/it/signals.rs", "signal handlers and dispositions"),
+    ("crates/ipc-process/tests/it/signals.rs", "signal handlers, and a change of the environment"),
+];
