@@ -307,6 +307,7 @@ impl<T: DeserializeOwned> Fifo<T> {
 ///   several chunks (exclusive senders) may be cut off; the reader is told.
 /// - *Death of the reader*: [`SendError::Disconnected`], without SIGPIPE.
 /// - *Moving*: it does not travel; send the path.
+/// - *Fork*: a forked child that drops its copy gives the lock back for both.
 pub struct FifoSender<T> {
     fd: OwnedFd,
     codec: Codec,
@@ -470,6 +471,13 @@ impl<T> FifoSender<T> {
             }
         }
         Ok(())
+    }
+}
+
+impl<T> Drop for FifoSender<T> {
+    fn drop(&mut self) {
+        // Closing it gives the lock back in any case.
+        let _ = fifo::unlock(&self.fd);
     }
 }
 
