@@ -247,6 +247,13 @@ pub trait Channel: Send + Sync {
         deadline: Option<Instant>,
     ) -> Result<(), SendError>;
 
+    /// Puts out the rest of a frame that has [begun](SendError::Begun), if there is one.
+    ///
+    /// # Errors
+    /// [`SendError::Begun`] when some of it is still left at the deadline; [`SendError::Timeout`] when another thread
+    /// was sending until then; and the rest of [`SendError`].
+    fn flush(&self, deadline: Option<Instant>) -> Result<(), SendError>;
+
     /// Receives one frame into `frame`, replacing what was in it.
     ///
     /// # Errors

@@ -87,8 +87,25 @@ fn careful_write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], flags: ReadWriteFlag
             NOSIGNAL_MISSING.store(true, Relaxed);
         }
     }
+    masked_write(fd, parts, flags)
+}
+
+/// Writes with SIGPIPE blocked for so long, and takes back the one that it raised: for kernels without
+/// `RWF_NOSIGNAL`. One that was pending before, which somebody else has blocked and not looked at yet, is left there.
+fn masked_write(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], flags: ReadWriteFlags) -> io::Result<usize> {
     let _blocked = Blocked::new()?;
-    retrying(|| raw_write(fd, parts, flags)).map_err(|e| map_broken(e, true))
+    let pending_before = is_pending();
+    retrying(|| raw_write(fd, parts, flags)).map_err(|e| map_broken(e, !pending_before))
+}
+
+fn is_pending() -> bool {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the call writes the whole set, or fails.
+    if unsafe { libc::sigpending(set.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: it has succeeded, and the number is a signal's.
+    unsafe { libc::sigismember(set.as_ptr(), libc::SIGPIPE) == 1 }
 }
 
 /// SIGPIPE blocked in this thread until this is dropped.
@@ -173,4 +190,34 @@ fn block_here() -> bool {
     let mut set = SigSet::empty();
     set.add(Signal::SIGPIPE);
     set.thread_block().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    // The kernels that CI runs on have RWF_NOSIGNAL, so the other way is called by its name.
+    #[test]
+    fn without_nosignal_sigpipe_does_not_kill_either() {
+        let (reader, writer) = crate::pipe::pipe().unwrap();
+        drop(reader);
+        let write = || masked_write(writer.as_fd(), &[IoSlice::new(b"x")], ReadWriteFlags::empty());
+        // SAFETY: the default is no handler. Other tests' threads decide for themselves how they write, and none of
+        // these ways is killed by it.
+        let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        assert_eq!(write().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(!is_pending(), "what it raised was taken back");
+
+        // One that somebody else keeps pending stays.
+        let blocked = Blocked::new().unwrap();
+        // SAFETY: a signal to this very thread, in which it is blocked.
+        unsafe { libc::raise(libc::SIGPIPE) };
+        assert_eq!(write().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(is_pending());
+        take_pending();
+        drop(blocked);
+        // SAFETY: puts back what was there.
+        unsafe { libc::signal(libc::SIGPIPE, before) };
+    }
 }

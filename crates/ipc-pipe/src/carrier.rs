@@ -73,6 +73,10 @@ impl Channel for PipeChannel {
         tx.send_parts(kind, parts, descriptors, Until::deadline(deadline))
     }
 
+    fn flush(&self, deadline: Option<Instant>) -> Result<(), SendError> {
+        lock_until(&self.tx, deadline).ok_or(SendError::Timeout)?.flush(Until::deadline(deadline))
+    }
+
     fn recv_frame(&self, frame: &mut Frame, deadline: Option<Instant>) -> Result<(), RecvError> {
         let mut rx = lock_until(&self.rx, deadline).ok_or(RecvError::Timeout)?;
         frame.payload.clear();

@@ -42,6 +42,10 @@ impl Channel for Memory {
         Ok(())
     }
 
+    fn flush(&self, _: Option<Instant>) -> Result<(), SendError> {
+        Ok(())
+    }
+
     fn recv_frame(&self, frame: &mut Frame, _: Option<Instant>) -> Result<(), RecvError> {
         let (kind, payload, descriptors) =
             self.queue.lock().unwrap().pop_front().ok_or(RecvError::Timeout)?;

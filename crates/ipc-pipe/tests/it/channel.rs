@@ -325,3 +325,19 @@ fn a_channel_to_another_process_tells_a_cut_off_frame() {
     assert!(matches!(frame(&ours, None), Err(RecvError::Truncated { .. })));
     assert!(matches!(frame(&ours, None), Err(RecvError::Disconnected)));
 }
+
+#[test]
+fn a_frame_that_has_begun_is_flushed() {
+    let _watchdog = watchdog("channel, flush");
+    let (a, mut b) = duplex::<(), ()>().unwrap();
+    let a = a.into_channel();
+    let long = pattern(3 << 20);
+    let sent = a.send_frame(FrameKind::Bytes, &[&long], &[], Some(Instant::now()));
+    assert!(matches!(sent, Err(SendError::Begun { .. })), "{sent:?}");
+    assert!(matches!(a.flush(Some(Instant::now())), Err(SendError::Begun { .. })), "there is no room yet");
+    std::thread::scope(|scope| {
+        scope.spawn(|| a.flush(None).unwrap());
+        assert!(b.recv_bytes().unwrap() == long);
+    });
+    a.flush(Some(Instant::now())).unwrap();
+}
