@@ -22,6 +22,11 @@
 //! | no data, no hang-up | nobody has opened it for writing since it was opened for reading | [`RecvError::NotConnected`] |
 //! | no data, writers | nothing now | [`RecvError::Empty`] |
 //! | hang-up | the last writer left, or was killed | [`RecvError::Disconnected`], until another one comes |
+//!
+//! [`RecvError::Disconnected`]: crate::RecvError::Disconnected
+//! [`RecvError::Empty`]: crate::RecvError::Empty
+//! [`RecvError::NotConnected`]: crate::RecvError::NotConnected
+//! [`RecvError::Truncated`]: crate::RecvError::Truncated
 
 mod receiver;
 mod sender;

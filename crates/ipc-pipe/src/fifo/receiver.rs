@@ -28,7 +28,7 @@ struct Partial {
     bytes: Vec<u8>,
 }
 
-/// Receives messages of type `T` from a FIFO. See [the module](self) for how "no sender yet" and "the last sender
+/// Receives messages of type `T` from a FIFO. See [the module](super) for how "no sender yet" and "the last sender
 /// left" are told apart.
 ///
 /// - *Ordering*: of each sender as sent; between senders as they came.
@@ -75,7 +75,7 @@ impl<T: DeserializeOwned> FifoReceiver<T> {
         self.recv_until(Until::after(timeout))
     }
 
-    /// Receives bytes that were sent with [`FifoSender::send_bytes`].
+    /// Receives bytes that were sent with [`FifoSender::send_bytes`](super::FifoSender::send_bytes).
     ///
     /// # Errors
     /// As [`FifoReceiver::recv`].

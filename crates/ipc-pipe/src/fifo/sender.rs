@@ -99,7 +99,7 @@ impl<T: DeserializeOwned> FifoSender<T> {
 }
 
 impl<T> FifoSender<T> {
-    /// Sends bytes as they are, for [`FifoReceiver::recv_bytes`].
+    /// Sends bytes as they are, for [`FifoReceiver::recv_bytes`](super::FifoReceiver::recv_bytes).
     ///
     /// # Errors
     /// As [`FifoSender::send`].
