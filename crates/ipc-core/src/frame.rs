@@ -93,9 +93,13 @@ impl Header {
     /// The bytes of the header.
     #[inline]
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
-        let [a, b, c, d] = self.payload_len.to_le_bytes();
-        let [e, f] = self.handles.to_le_bytes();
-        [a, b, c, d, e, f, self.kind as u8, MAGIC]
+        // One number, so that it is stored at once: the header is written last, just before the kernel reads it, and a
+        // read over several narrower stores that are still under way waits for them (10 ns of a send's 300).
+        let word = u64::from(self.payload_len)
+            | u64::from(self.handles) << 32
+            | (self.kind as u64) << 48
+            | u64::from(MAGIC) << 56;
+        word.to_le_bytes()
     }
 
     /// Reads a header.
