@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use ipc::pipe::{Receiver, Sender, pipe};
 use ipc::process::Process;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 use crate::harness::{Bench, Error, Subject, Target, Unit};
 use crate::place::{Placement, pin, pinned, placements};
 
-/// A message of 64 bytes in memory.
+/// A message of 64 bytes in memory that the codec looks into: eight fields.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Sample {
     sequence: u64,
@@ -52,6 +53,23 @@ impl Sample {
     }
 }
 
+/// A message of 64 bytes in memory that the codec copies: a number and a block of bytes.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Packet {
+    sequence: u64,
+    bytes: ByteArray<56>,
+}
+
+impl Packet {
+    fn new(sequence: u64) -> Self {
+        Packet { sequence, bytes: ByteArray::new([sequence as u8; 56]) }
+    }
+
+    fn sum(&self) -> f64 {
+        self.sequence as f64 + f64::from(self.bytes[55])
+    }
+}
+
 const BIG_LEN: usize = 1 << 20;
 
 /// What the other process does next, so many times.
@@ -61,6 +79,7 @@ enum Block {
     TypedEcho(u64),
     RawSamples(u64),
     TypedSamples(u64),
+    TypedPackets(u64),
     RawBig(u64),
     TypedBig(u64),
 }
@@ -73,6 +92,7 @@ struct Ends {
     numbers_in: Receiver<u64>,
     numbers_out: Sender<u64>,
     samples_in: Receiver<Sample>,
+    packets_in: Receiver<Packet>,
     big_in: Receiver<()>,
     control: Receiver<Block>,
 }
@@ -134,6 +154,11 @@ fn serve_blocks(core: usize, mut ends: Ends) -> Result<f64, Error> {
                     used += ends.samples_in.recv()?.sum();
                 }
             }
+            Block::TypedPackets(count) => {
+                for _ in 0..count {
+                    used += ends.packets_in.recv()?.sum();
+                }
+            }
             Block::RawBig(count) => {
                 for _ in 0..count {
                     let mut at = 0;
@@ -163,6 +188,7 @@ struct Ours {
     numbers_out: Sender<u64>,
     numbers_in: Receiver<u64>,
     samples_out: Sender<Sample>,
+    packets_out: Sender<Packet>,
     big_out: Sender<()>,
     control: Sender<Block>,
     big: Vec<u8>,
@@ -231,6 +257,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
     let (numbers_out, numbers_in) = pipe()?;
     let (numbers_back, numbers_answers) = pipe()?;
     let (samples_out, samples_in) = pipe()?;
+    let (packets_out, packets_in) = pipe()?;
     let (big_out, big_in) = pipe()?;
     let (control, commands) = pipe()?;
     let theirs = Ends {
@@ -239,6 +266,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
         numbers_in,
         numbers_out: numbers_back,
         samples_in,
+        packets_in,
         big_in,
         control: commands,
     };
@@ -249,6 +277,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
         numbers_out,
         numbers_in: numbers_answers,
         samples_out,
+        packets_out,
         big_out,
         control,
         big: vec![7; BIG_LEN],
@@ -285,6 +314,12 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
             Subject::new("ipc, a send each", |count| {
                 ours.borrow_mut().one_way(Block::TypedSamples(count), |ours| {
                     (0..count).try_for_each(|n| Ok(ours.samples_out.send(&Sample::new(n))?))
+                })
+            })
+            .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
+            Subject::new("ipc, a send each, bytes", |count| {
+                ours.borrow_mut().one_way(Block::TypedPackets(count), |ours| {
+                    (0..count).try_for_each(|n| Ok(ours.packets_out.send(&Packet::new(n))?))
                 })
             })
             .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
