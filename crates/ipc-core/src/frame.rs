@@ -196,6 +196,15 @@ impl FrameDecoder {
         Ok(whole.then_some(header))
     }
 
+    /// Whether what has arrived is exactly one frame.
+    #[inline]
+    pub fn holds_one(&self) -> bool {
+        match self.buffered().first_chunk::<4>() {
+            Some(len) => self.end - self.start == HEADER_LEN + u32::from_le_bytes(*len) as usize,
+            None => false,
+        }
+    }
+
     /// Whether [`FrameDecoder::frame`] would return a frame or an error: what a wait asks, by shared reference.
     pub fn is_ready(&self) -> bool {
         let Some(bytes) = self.buffered().first_chunk() else { return false };
@@ -322,6 +331,8 @@ mod tests {
                 rest = &rest[count..];
                 while let Some(header) = decoder.frame().unwrap() {
                     assert_eq!(header.handles, 3);
+                    let one = decoder.buffered().len() == HEADER_LEN + decoder.payload().len();
+                    assert_eq!(decoder.holds_one(), one);
                     seen.push(decoder.payload().to_vec());
                     assert_eq!(decoder.consume(), 0);
                 }

@@ -6,6 +6,7 @@ mod carrier;
 mod duplex;
 mod end;
 pub mod fifo;
+mod pace;
 mod pipe;
 mod raw;
 mod rx;

@@ -199,6 +199,8 @@ impl<T: Serialize> Sender<T> {
 ///
 /// - *Ordering*: as they were sent. One read of the system takes all messages that are there, up to 64 KiB.
 /// - *Blocking*: `recv` waits for a message; `try_recv` does not, `recv_timeout` only so long.
+/// - *Pace*: in a stream whose messages would each cost a read of their own, `recv` stays away from the system for a
+///   microsecond at a time and then takes several; questions and answers are not put off.
 /// - *Death of the peer*: all that was sent before can be received; then [`RecvError::Disconnected`]. A message that
 ///   its sender did not live to finish is [`RecvError::Truncated`].
 /// - *Hostile peer*: at worst an error; memory grows with what has arrived, up to the limits.

@@ -14,6 +14,7 @@ use ipc_core::{Codec, Limits, RecvError};
 use serde::de::DeserializeOwned;
 
 use crate::end::{End, Until};
+use crate::pace::Pace;
 
 #[derive(Debug)]
 pub(crate) struct Rx {
@@ -26,6 +27,7 @@ pub(crate) struct Rx {
     at_end: bool,
     /// Descriptors were lost for want of room: which of those that follow belong to which frame is not known.
     is_cut: bool,
+    pace: Pace,
 }
 
 impl Rx {
@@ -37,7 +39,7 @@ impl Rx {
     pub(crate) fn with_unread(end: Arc<End>, bytes: Vec<u8>, descriptors: VecDeque<OwnedFd>) -> Self {
         let codec = Codec::default();
         let decoder = FrameDecoder::with_bytes(codec.limits().frame_len_max, bytes);
-        Rx { end, codec, decoder, descriptors, at_end: false, is_cut: false }
+        Rx { end, codec, decoder, descriptors, at_end: false, is_cut: false, pace: Pace::default() }
     }
 
     /// What was read ahead: bytes and descriptors.
@@ -206,11 +208,17 @@ impl Rx {
         if self.is_cut || !self.descriptors.is_empty() {
             self.check_descriptors()?;
         }
+        if matches!(until, Until::Forever) {
+            self.pace.before_read();
+        }
         loop {
             match self.end.read(self.decoder.space(), &mut self.descriptors, until) {
                 Ok(0) => return Err(self.ended()),
                 Ok(count) => {
                     self.decoder.filled(count);
+                    if matches!(until, Until::Forever) {
+                        self.pace.after_read(self.decoder.holds_one());
+                    }
                     return Ok(());
                 }
                 Err(error) => self.not_read(error, until)?,
