@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Makes a FIFO that only this user can open (mode 0600, whatever the umask says).
+/// Makes a FIFO that only this user can open: mode 0600, less what the umask takes.
 ///
 /// # Errors
 /// `AlreadyExists` when something is there, `NotFound` when the directory is not; else what `mkfifo(3)` reports.
