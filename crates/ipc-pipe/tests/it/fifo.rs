@@ -467,3 +467,26 @@ fn fifos_leak_no_descriptors() {
         assert_eq!(open_descriptors(), before);
     });
 }
+
+/// The layout of `docs/wire-format.md`: it cannot change without a new version.
+#[test]
+fn the_bytes_of_chunks() {
+    use std::os::fd::AsFd;
+    let _watchdog = watchdog("fifo, bytes");
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = Fifo::<u16>::create(dir.path().join("bytes")).unwrap();
+    let reader = fifo.receiver().unwrap();
+    let mut sender = fifo.sender().unwrap();
+    sender.send(&300).unwrap();
+    sender.send_bytes(b"xy").unwrap();
+    let mut buf = [0; 256];
+    let count = ipc_os::pipe::read(reader.as_fd(), &mut buf).unwrap();
+    let fingerprint = ipc_core::Schema::of::<u16>().fingerprint().to_u64().to_le_bytes();
+    let writer: [u8; 8] = buf[16..24].try_into().unwrap();
+    let chunk = |kind: u8, flags: u8, part: &[u8]| {
+        let len = 17 + part.len() as u8;
+        [&[len, 0, 0, 0, 0, 0, kind, 0xA9][..], &fingerprint, &writer, &[flags], part].concat()
+    };
+    let expected = [chunk(0, 4, b"u16"), chunk(0, 3, &[0xAC, 0x02]), chunk(1, 3, b"xy")].concat();
+    assert_eq!(buf[..count], expected);
+}
