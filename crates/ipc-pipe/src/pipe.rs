@@ -76,12 +76,36 @@ impl<T> Sender<T> {
         self.tx.send_bytes(bytes, Until::Forever)
     }
 
+    /// Sends bytes as they are if there is room for them now.
+    ///
+    /// # Errors
+    /// As [`Sender::try_send`], without those of encoding.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.tx.send_bytes(bytes, Until::Now)
+    }
+
+    /// Sends bytes as they are, waiting for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`], without those of encoding.
+    pub fn send_bytes_timeout(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.tx.send_bytes(bytes, Until::after(timeout))
+    }
+
     /// Puts out the rest of a message that a `try_send` or `send_timeout` has begun, waiting for room.
     ///
     /// # Errors
     /// [`SendError::Disconnected`], [`SendError::Moved`], [`SendError::Io`].
     pub fn flush(&mut self) -> Result<(), SendError> {
         self.tx.flush(Until::Forever)
+    }
+
+    /// [`Sender::flush`], waiting for room no longer than `timeout`; zero does not wait.
+    ///
+    /// # Errors
+    /// [`SendError::Begun`] when some of it is still left; else as [`Sender::flush`].
+    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        self.tx.flush(Until::after(timeout))
     }
 
     /// Whether the rest of a message is kept here, to go first.
@@ -223,6 +247,22 @@ impl<T> Receiver<T> {
     /// As [`Receiver::recv`], without those of decoding.
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
         self.rx.recv_bytes(Until::Forever)
+    }
+
+    /// Receives bytes if they are here, all of them.
+    ///
+    /// # Errors
+    /// As [`Receiver::try_recv`], without those of decoding.
+    pub fn try_recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
+        self.rx.recv_bytes(Until::Now)
+    }
+
+    /// Receives bytes, waiting no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_timeout`], without those of decoding.
+    pub fn recv_bytes_timeout(&mut self, timeout: Duration) -> Result<Vec<u8>, RecvError> {
+        self.rx.recv_bytes(Until::after(timeout))
     }
 
     /// Receives bytes into `buf`, and returns how many; what is behind them in `buf` stays as it was. Long ones are

@@ -80,7 +80,19 @@ impl<T: DeserializeOwned> FifoReceiver<T> {
     /// # Errors
     /// As [`FifoReceiver::recv`].
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
-        match self.next(Until::Forever)? {
+        self.recv_bytes_until(Until::Forever)
+    }
+
+    /// Receives bytes, waiting no longer than `timeout`; zero does not wait.
+    ///
+    /// # Errors
+    /// As [`FifoReceiver::recv_timeout`], without those of decoding.
+    pub fn recv_bytes_timeout(&mut self, timeout: Duration) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_until(Until::after(timeout))
+    }
+
+    fn recv_bytes_until(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
+        match self.next(until)? {
             (FrameKind::Bytes, bytes) => Ok(bytes),
             (kind, _) => Err(RecvError::wrong_kind(kind)),
         }

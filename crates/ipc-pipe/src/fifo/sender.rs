@@ -107,6 +107,14 @@ impl<T> FifoSender<T> {
         self.put(FrameKind::Bytes, bytes, Until::Forever)
     }
 
+    /// Sends bytes as they are, waiting for room no longer than `timeout`; zero does not wait.
+    ///
+    /// # Errors
+    /// As [`FifoSender::send_timeout`], without those of encoding.
+    pub fn send_bytes_timeout(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.put(FrameKind::Bytes, bytes, Until::after(timeout))
+    }
+
     /// Puts out the rest of a message that has begun, waiting for room.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use ipc_core::frame::{FrameError, FrameKind, Header};
 use ipc_core::{Classify, DecodeError, ErrorKind, Limits};
 use ipc_pipe::{Duplex, Receiver, RecvError, SendError, Sender, duplex, pipe};
 use ipc_process::Process;
-use ipc_testkit::watchdog;
+use ipc_testkit::{PATIENCE, watchdog};
 
 use crate::tools::{alone, pattern, text};
 
@@ -321,4 +321,47 @@ fn kinds_of_errors() {
         drop(rx);
         assert_eq!(tx.send(&1).unwrap_err().kind(), ErrorKind::Disconnected);
     });
+}
+
+#[test]
+fn bytes_have_forms_that_do_not_wait() {
+    let _watchdog = watchdog("stream, bytes without waiting");
+    let (mut tx, mut rx) = pipe::<u8>().unwrap();
+    let short = Duration::from_millis(20);
+    assert!(matches!(rx.try_recv_bytes(), Err(RecvError::Empty)));
+    let start = Instant::now();
+    assert!(matches!(rx.recv_bytes_timeout(short), Err(RecvError::Timeout)));
+    assert!(start.elapsed() >= short);
+    tx.try_send_bytes(b"one").unwrap();
+    tx.send_bytes_timeout(b"", short).unwrap();
+    assert_eq!(rx.try_recv_bytes().unwrap(), b"one");
+    assert_eq!(rx.recv_bytes_timeout(PATIENCE).unwrap(), b"");
+
+    let mut sent = 0;
+    while tx.try_send_bytes(&[7; 1000]).is_ok() {
+        sent += 1;
+    }
+    assert!(sent > 1);
+    assert!(!tx.has_begun(), "a frame of up to PIPE_BUF bytes goes whole or not at all");
+    assert!(matches!(tx.send_bytes_timeout(&[8; 1000], short), Err(SendError::Timeout)));
+    for _ in 0..sent {
+        assert_eq!(rx.recv_bytes().unwrap(), [7; 1000]);
+    }
+    assert!(matches!(rx.try_recv_bytes(), Err(RecvError::Empty)));
+
+    let long = pattern(1 << 20);
+    assert!(matches!(tx.try_send_bytes(&long), Err(SendError::Begun { .. })));
+    assert!(matches!(tx.flush_timeout(short), Err(SendError::Begun { .. })));
+    std::thread::scope(|scope| {
+        scope.spawn(|| tx.flush_timeout(PATIENCE).unwrap());
+        assert!(rx.recv_bytes_timeout(PATIENCE).unwrap() == long);
+    });
+
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = ipc_pipe::Fifo::<u8>::create(dir.path().join("bytes")).unwrap();
+    let mut rx = fifo.receiver().unwrap();
+    let mut tx = fifo.sender().unwrap();
+    assert!(matches!(rx.recv_bytes_timeout(short), Err(RecvError::Timeout)));
+    tx.send_bytes_timeout(b"two", PATIENCE).unwrap();
+    assert_eq!(rx.recv_bytes_timeout(PATIENCE).unwrap(), b"two");
 }
