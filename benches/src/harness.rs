@@ -90,6 +90,8 @@ impl Unit {
 pub(crate) struct Subject<'a> {
     name: &'static str,
     against: Option<(&'static str, Option<Target>)>,
+    /// The case under which it is reported as `ipc`, where several forms of ours take turns.
+    form: Option<String>,
     /// Does so many operations and says how long they took.
     block: Box<dyn FnMut(u64) -> Result<Duration, Error> + 'a>,
 }
@@ -98,10 +100,16 @@ pub(crate) type Error = Box<dyn std::error::Error>;
 
 impl<'a> Subject<'a> {
     pub(crate) fn new(name: &'static str, block: impl FnMut(u64) -> Result<Duration, Error> + 'a) -> Self {
-        Subject { name, against: None, block: Box::new(block) }
+        Subject { name, against: None, form: None, block: Box::new(block) }
     }
 
-    /// Holds it against another subject of the same case.
+    /// Reports it as `ipc`, in a case of its own.
+    pub(crate) fn form_of_ipc(mut self, case: impl Into<String>) -> Self {
+        self.form = Some(case.into());
+        self
+    }
+
+    /// Holds it against another subject of the same turns.
     pub(crate) fn against(mut self, other: &'static str, target: impl Into<Option<Target>>) -> Self {
         self.against = Some((other, target.into()));
         self
@@ -187,8 +195,8 @@ impl Bench {
             });
             self.results.push(Measured {
                 bench: self.bench.to_owned(),
-                case: case.to_owned(),
-                subject: subject.name.to_owned(),
+                case: subject.form.clone().unwrap_or_else(|| case.to_owned()),
+                subject: if subject.form.is_some() { "ipc" } else { subject.name }.to_owned(),
                 unit: unit.name(),
                 value: median(own),
                 min: own.iter().copied().fold(f64::INFINITY, f64::min),

@@ -316,12 +316,14 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                     (0..count).try_for_each(|n| Ok(ours.samples_out.send(&Sample::new(n))?))
                 })
             })
+            .form_of_ipc(format!("one way 64 B, a send each, {}", placement.name))
             .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
             Subject::new("ipc, a send each, bytes", |count| {
                 ours.borrow_mut().one_way(Block::TypedPackets(count), |ours| {
                     (0..count).try_for_each(|n| Ok(ours.packets_out.send(&Packet::new(n))?))
                 })
             })
+            .form_of_ipc(format!("one way 64 B as a block of bytes, a send each, {}", placement.name))
             .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
             Subject::new("ipc, batch", |count| {
                 ours.borrow_mut().one_way(Block::TypedSamples(count), |ours| {
@@ -329,6 +331,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                     Ok(())
                 })
             })
+            .form_of_ipc(format!("one way 64 B, batch, {}", placement.name))
             .against("ipc, a send each", for_two(Target::AtLeast(5.0))),
         ],
     )?;

@@ -76,7 +76,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<(), Error> {
         20,
         1,
         vec![
-            Subject::new("ipc, small parent", ours),
+            Subject::new("ipc, small parent", ours).form_of_ipc("start and join, between those with 256 MiB"),
             Subject::new("ipc", large).against("ipc, small parent", Target::AtMost(1.1)),
         ],
     )?;
