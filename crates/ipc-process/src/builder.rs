@@ -69,9 +69,46 @@ pub(crate) struct Surroundings {
     pub(crate) stdio: [Stdio; 3],
 }
 
+/// What is started, and what it is called.
+pub(crate) struct Command {
+    pub(crate) program: PathBuf,
+    pub(crate) arg0: Option<OsString>,
+    pub(crate) args: Vec<OsString>,
+    /// The variable that names its end of the sockets.
+    pub(crate) marker: &'static str,
+    pub(crate) name: String,
+}
+
 impl Surroundings {
+    /// Starts a program with `head`, `payload` and `handles` waiting for it; the handles have moved when this returns.
+    pub(crate) fn launch(
+        &self,
+        command: Command,
+        head: &impl Serialize,
+        payload: Vec<u8>,
+        handles: handle::Outgoing,
+    ) -> Result<Arc<Child>, SpawnError> {
+        children::reap_forgotten();
+        let (ours, theirs) = socket::pair(Style::Packets)?;
+        let parent = PidFd::of_self()?;
+        let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(parent.as_fd())
+            .chain(handles.descriptors().iter().map(|fd| fd.as_fd()))
+            .collect();
+        // Queued before the process exists: nobody has to wait for anybody.
+        bootstrap::send(ours.as_fd(), head, &payload, &descriptors)?;
+        drop(payload);
+        let Command { program, arg0, args, marker, name } = command;
+        let spawned = self.start(program, arg0, args, marker, &theirs)?;
+        drop(theirs);
+        drop(descriptors);
+        handles.commit();
+        let child = Arc::new(Child::new(spawned, name, Some(ours)));
+        children::add(&child);
+        Ok(child)
+    }
+
     /// Starts `program` with these surroundings; `socket` becomes its descriptor [`NUMBER`], named by `marker`.
-    pub(crate) fn start(
+    fn start(
         &self,
         program: PathBuf,
         arg0: Option<OsString>,
@@ -226,27 +263,16 @@ impl Builder {
             outlives_parent: self.outlives_parent,
         };
         worker::check_may_spawn()?;
-        children::reap_forgotten();
 
-        let (ours, theirs) = socket::pair(Style::Packets)?;
-        let parent = PidFd::of_self()?;
-        let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(parent.as_fd())
-            .chain(handles.descriptors().iter().map(|fd| fd.as_fd()))
-            .collect();
-        // Queued before the process exists: nobody has to wait for anybody.
-        bootstrap::send(ours.as_fd(), &start, &payload, &descriptors)?;
-        drop(payload);
-
-        let program = self.executable.unwrap_or_else(|| "/proc/self/exe".into());
-        let arg0 = std::env::args_os().next();
-        // Seen in `ps`; and should it reach a test harness in spite of all, that finds no test of this name.
-        let args_shown = vec![format!("ipc-worker:{name}").into()];
-        let spawned = self.surroundings.start(program, arg0, args_shown, MARKER, &theirs)?;
-        drop(theirs);
-        drop(descriptors);
-        handles.commit();
-        let child = Arc::new(Child::new(spawned, name, Some(ours)));
-        children::add(&child);
+        let program = Command {
+            program: self.executable.unwrap_or_else(|| "/proc/self/exe".into()),
+            arg0: std::env::args_os().next(),
+            // Seen in `ps`; and should it reach a test harness in spite of all, that finds no test of this name.
+            args: vec![format!("ipc-worker:{name}").into()],
+            marker: MARKER,
+            name,
+        };
+        let child = self.surroundings.launch(program, &start, payload, handles)?;
         // The ends that were given away are closed here now.
         drop(args);
         Ok(Process::new(child))

@@ -1,19 +1,18 @@
 //! Handing handles to a different program, and picking them up there.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use ipc_core::{Fingerprint, Schema, handle};
 use ipc_os::pidfd::PidFd;
-use ipc_os::socket::{self, Mode, Style};
+use ipc_os::socket::Mode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bootstrap::{self, HANDOVER_MARKER, HandOver, VERSION};
-use crate::builder::{Stdio, Surroundings};
-use crate::children::{self, Child};
+use crate::builder::{Command, Stdio, Surroundings};
 use crate::error::{HandOverError, SpawnError};
 use crate::process::Process;
 use crate::worker::{self, Parent};
@@ -101,20 +100,10 @@ impl Program {
             parent_id: std::process::id(),
             outlives_parent: self.outlives_parent,
         };
-        children::reap_forgotten();
-        let (ours, theirs) = socket::pair(Style::Packets)?;
-        let parent = PidFd::of_self()?;
-        let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(parent.as_fd())
-            .chain(handles.descriptors().iter().map(|fd| fd.as_fd()))
-            .collect();
-        bootstrap::send(ours.as_fd(), &head, &payload, &descriptors)?;
         let name = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let spawned = self.surroundings.start(self.path, None, self.args, HANDOVER_MARKER, &theirs)?;
-        drop(theirs);
-        drop(descriptors);
-        handles.commit();
-        let child = Arc::new(Child::new(spawned, name, Some(ours)));
-        children::add(&child);
+        let command =
+            Command { program: self.path, arg0: None, args: self.args, marker: HANDOVER_MARKER, name };
+        let child = self.surroundings.launch(command, &head, payload, handles)?;
         Ok(Process::of_program(child))
     }
 }

@@ -3,7 +3,7 @@
 use super::Finding;
 
 /// The only registry that the lock file may name, in two parts: see [`super::left_overs`].
-const REGISTRY: &str = concat!("registry+", "https://github.com/rust-lang/crates.io", "-index");
+const REGISTRY: &str = concat!("registry+", "https://github.com/rust-lang/crates", ".io-index");
 
 /// Finds packages that come from another registry, or from a repository.
 pub(super) fn check(lock: &str) -> Vec<Finding> {
