@@ -299,7 +299,6 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
     )?;
 
     let samples = 60_000;
-    let for_two = |target| two_cores.then_some(target);
     bench.compare(
         &format!("one way 64 B, {}", placement.name),
         Unit::PerSecond,
@@ -317,14 +316,14 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                 })
             })
             .form_of_ipc(format!("one way 64 B, a send each, {}", placement.name))
-            .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
+            .against("raw pipe, a write each", Target::AtLeast(0.95)),
             Subject::new("ipc, a send each, bytes", |count| {
                 ours.borrow_mut().one_way(Block::TypedPackets(count), |ours| {
                     (0..count).try_for_each(|n| Ok(ours.packets_out.send(&Packet::new(n))?))
                 })
             })
             .form_of_ipc(format!("one way 64 B as a block of bytes, a send each, {}", placement.name))
-            .against("raw pipe, a write each", for_two(Target::AtLeast(0.95))),
+            .against("raw pipe, a write each", Target::AtLeast(0.95)),
             Subject::new("ipc, batch", |count| {
                 ours.borrow_mut().one_way(Block::TypedSamples(count), |ours| {
                     ours.samples_out.send_all((0..count).map(Sample::new))?;
@@ -332,7 +331,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                 })
             })
             .form_of_ipc(format!("one way 64 B, batch, {}", placement.name))
-            .against("ipc, a send each", for_two(Target::AtLeast(5.0))),
+            .against("ipc, a send each", Target::AtLeast(5.0)),
         ],
     )?;
 
@@ -352,7 +351,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                     (0..count).try_for_each(|_| Ok(ours.big_out.send_bytes(&ours.big)?))
                 })
             })
-            .against("raw pipe", for_two(Target::AtLeast(0.9))),
+            .against("raw pipe", Target::AtLeast(0.9)),
         ],
     )?;
 
