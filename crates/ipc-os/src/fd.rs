@@ -61,6 +61,25 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// Opens the file behind `fd` once more, for reading and writing: an open file description of its own, with its own
+/// locks. `/proc` must be mounted.
+///
+/// # Errors
+/// What `open(2)` of `/proc/self/fd/N` reports; `NotFound` names `/proc`.
+pub fn reopen(fd: impl AsFd) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty()).map_err(|error| {
+        if error == rustix::io::Errno::NOENT {
+            return io::Error::new(
+                io::ErrorKind::NotFound,
+                "cannot open a memory file again: /proc is not mounted",
+            );
+        }
+        error.into()
+    })
+}
+
 /// Takes over a descriptor that this process was started with, by its number and the identity that whoever started it
 /// has named. `None` if there is none of that number, it is another file, or it was not inherited: everything that
 /// Rust opens is close-on-exec, and so is what has been adopted.

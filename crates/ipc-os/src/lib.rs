@@ -5,15 +5,20 @@ compile_error!("ipc-os speaks to Linux (5.10 or newer); other systems have no im
 
 pub mod fd;
 pub mod fifo;
+pub mod futex;
 pub mod image;
+pub mod map;
 pub mod memfd;
+pub mod ofd;
 pub mod pidfd;
 pub mod pipe;
+pub mod robust;
 pub mod signals;
 mod sigpipe;
 pub mod socket;
 pub mod spawn;
 mod wait;
+pub mod wiped;
 
 pub use sigpipe::ignore_sigpipe;
 pub use wait::{Readiness, Waitable, poll_readable, poll_writable, wait};

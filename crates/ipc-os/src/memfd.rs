@@ -27,6 +27,45 @@ pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// What makes the length of a memory file fixed for ever.
+const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// A memory file of `len` zero bytes that can be mapped and written by all who have it, and whose length nobody can
+/// change any more: no access to a mapping of it can fault for having been cut short. Its pages are taken as they are
+/// touched; see [`reserve`].
+///
+/// # Errors
+/// What `memfd_create(2)`, `ftruncate(2)` or sealing report.
+pub fn shared(name: &str, len: usize) -> io::Result<OwnedFd> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&fd, len as u64)?;
+    fcntl_add_seals(&fd, FIXED)?;
+    Ok(fd)
+}
+
+/// The length of a shared memory file that came from somebody else; `None` if it is not one, or not sealed so that it
+/// keeps its length.
+pub fn fixed_len(fd: impl AsFd) -> Option<u64> {
+    let fd = fd.as_fd();
+    let seals = fcntl_get_seals(fd).ok()?;
+    let len = rustix::fs::fstat(fd).ok()?.st_size;
+    if !seals.contains(FIXED) { None } else { u64::try_from(len).ok() }
+}
+
+/// Takes the pages of a range now, so that a system without memory for them says so here and not by a signal at the
+/// first touch.
+///
+/// # Errors
+/// `ENOSPC` (`StorageFull`) when there is no room; what else `fallocate(2)` reports.
+pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(fd.as_fd(), rustix::fs::FallocateFlags::empty(), offset, len) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
 /// The content of a sealed memory file that came from somebody else: read only if nobody can change it meanwhile.
 ///
 /// # Errors
@@ -77,6 +116,18 @@ mod tests {
         assert!(fcntl_add_seals(&file, SealFlags::empty()).is_err(), "further seals are refused");
         assert_eq!(read_sealed(&file, 5).unwrap(), b"fixed");
         assert_eq!(read_sealed(&file, 5).unwrap(), b"fixed", "reading moves no shared position");
+    }
+
+    #[test]
+    fn a_shared_file_keeps_its_length() {
+        let file = File::from(shared("shared", 10_000).unwrap());
+        assert!(file.set_len(0).is_err() && file.set_len(20_000).is_err());
+        assert_eq!(fixed_len(&file), Some(10_000));
+        reserve(&file, 4096, 4096).unwrap();
+        assert!(reserve(&file, 8192, 8192).is_err(), "beyond its end");
+        let open = memfd_create("open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        assert_eq!(fixed_len(open), None);
+        assert_eq!(fixed_len(File::open("/dev/null").unwrap()), None);
     }
 
     #[test]
