@@ -44,6 +44,14 @@ pub enum ErrorKind {
     NotFound,
     /// The operating system does not allow it.
     PermissionDenied,
+    /// Somebody else has it at the moment, and the call was told not to wait.
+    Busy,
+    /// A process died that held it, and what it protects may be half changed.
+    OwnerDied,
+    /// Nobody is left who could end the wait.
+    Abandoned,
+    /// It was broken, closed or given up on purpose, or by a death, and says how to take it into use again.
+    Broken,
     /// A process ended without the result it was started for (panic, exit, signal).
     Failed,
     /// The operating system reported something else.

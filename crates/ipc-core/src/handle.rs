@@ -190,6 +190,8 @@ pub struct Outgoing(Option<Box<Collected>>);
 struct Collected {
     descriptors: Vec<Arc<OwnedFd>>,
     commits: Vec<Box<dyn FnOnce() + Send>>,
+    /// What several handles of the message share, each with what names it.
+    shared: Vec<((u64, u64), Arc<OwnedFd>)>,
 }
 
 impl Outgoing {
@@ -364,6 +366,28 @@ pub fn incoming<R>(descriptors: impl IntoIterator<Item = OwnedFd>, decode: impl 
         TABLE.with_borrow_mut(|table| table.incoming.push((scope.depth, arrived)));
     }
     decode()
+}
+
+/// A descriptor that several handles of the message at hand share: the first that asks for `key` makes it, the others
+/// get the same. `None` when no message is being encoded.
+///
+/// For what has to exist once a message: an open file description that holds locks for all objects of a memory file
+/// that are in flight in it. The key is the file's device and inode.
+pub fn shared<E>(
+    key: (u64, u64),
+    make: impl FnOnce() -> Result<OwnedFd, E>,
+) -> Option<Result<Arc<OwnedFd>, E>> {
+    if let Some(known) = with_outgoing(|collected| {
+        collected.shared.iter().find(|(of, _)| *of == key).map(|(_, fd)| Arc::clone(fd))
+    })? {
+        return Some(Ok(known));
+    }
+    // Not while the table is borrowed: it is the caller's code.
+    Some(make().map(|fd| {
+        let fd = Arc::new(fd);
+        with_outgoing(|collected| collected.shared.push((key, Arc::clone(&fd))));
+        fd
+    }))
 }
 
 /// Runs `f` once the message that this thread is encoding has gone; never, if it does not go. Whether there is such

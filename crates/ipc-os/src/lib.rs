@@ -5,6 +5,7 @@ compile_error!("ipc-os speaks to Linux (5.10 or newer); other systems have no im
 
 pub mod fd;
 pub mod fifo;
+pub mod fork;
 pub mod futex;
 pub mod image;
 pub mod map;
@@ -17,6 +18,7 @@ pub mod signals;
 mod sigpipe;
 pub mod socket;
 pub mod spawn;
+pub mod threads;
 mod wait;
 pub mod wiped;
 

@@ -9,10 +9,13 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+/// How addresses are kept that nothing is mapped at.
+const RESERVE: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
 
 /// What a mapping may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,12 @@ pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
     access: Access,
+    /// Its addresses are never used for anything else but such mappings.
+    reserved: bool,
 }
+
+/// Address ranges of reserved mappings that were dropped: inaccessible, to be used again.
+static RESERVED: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 
 // SAFETY: the memory belongs to no thread; it is only touched by atomic words and by copies that may race, which are made
 // outside of the language's memory model.
@@ -72,7 +80,38 @@ impl Mapping {
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let base = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, fd, 0) }?;
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Mapping { base, len, access })
+        Ok(Mapping { base, len, access, reserved: false })
+    }
+
+    /// As [`new`](Self::new) for reading and writing, at addresses where nothing but such mappings will ever be, even
+    /// after it is dropped: for words that somebody may keep the address of, as the kernel does that of
+    /// [`robust::Pending`](crate::robust::Pending). A dropped one costs its addresses until the next one of its
+    /// length, and no memory.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn new_reserved(fd: impl AsFd, len: usize) -> io::Result<Self> {
+        let mut kept = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().position(|(_, of)| *of == len).map(|index| kept.swap_remove(index).0);
+        drop(kept);
+        let base = match known {
+            Some(base) => std::ptr::with_exposed_provenance_mut(base),
+            // SAFETY: a new mapping, at an address that the kernel chooses.
+            None => unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), RESERVE) }?,
+        };
+        // SAFETY: replaces a range that belongs to nobody but this function.
+        let mapped = unsafe {
+            mmap(base, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED, fd, 0)
+        };
+        let reserved = Mapping {
+            base: NonNull::new(base.cast()).ok_or(io::ErrorKind::InvalidInput)?,
+            len,
+            access: Access::ReadWrite,
+            reserved: true,
+        };
+        // With an error, dropping it gives the range back.
+        mapped?;
+        Ok(reserved)
     }
 
     /// How many bytes are mapped.
@@ -200,6 +239,20 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.reserved {
+            // SAFETY: the whole of a mapping that is ours is replaced by nothing, in one step: no other thread's
+            // mapping can get in between.
+            let _ignored = unsafe {
+                mmap_anonymous(
+                    self.base.as_ptr().cast(),
+                    self.len,
+                    ProtFlags::empty(),
+                    RESERVE | MapFlags::FIXED,
+                )
+            };
+            let mut kept = RESERVED.lock().unwrap_or_else(PoisonError::into_inner);
+            return kept.push((self.base.as_ptr().expose_provenance(), self.len));
+        }
         // SAFETY: the whole of a mapping that is ours; every reference into it borrows from `self` or keeps it alive.
         let _cannot_fail = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
@@ -263,6 +316,23 @@ mod tests {
         let word = b.word64(16).unwrap();
         drop(b);
         assert_eq!(word.fetch_add(1, Ordering::Relaxed), 0x1_0000_0002);
+    }
+
+    #[test]
+    fn reserved_addresses_are_used_again() {
+        let fd = memfd::shared("t", 12_288).unwrap();
+        let first = Mapping::new_reserved(&fd, 12_288).unwrap();
+        let address = first.as_ptr();
+        first.write(0, b"x").unwrap();
+        drop(first);
+        let other = Mapping::new(&fd, 12_288, Access::Read).unwrap();
+        assert_ne!(other.as_ptr(), address);
+        let second = Mapping::new_reserved(&fd, 12_288).unwrap();
+        assert_eq!(second.as_ptr(), address);
+        let mut byte = [0];
+        second.read(0, &mut byte).unwrap();
+        assert_eq!(byte, *b"x");
+        assert!(Mapping::new_reserved(std::fs::File::open("/dev/null").unwrap(), 12_288).is_err());
     }
 
     #[test]

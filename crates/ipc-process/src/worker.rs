@@ -168,6 +168,7 @@ pub(crate) fn tell_panic(report: PanicReport) {
 /// signals: those are for the function's threads.
 pub(crate) fn end_with(parent: &'static Parent) -> io::Result<()> {
     let watch = || {
+        let _internal = ipc_os::threads::internal();
         // An error here would be a wait that cannot be: without it this process could outlive its parent.
         let _ = parent.pidfd.wait_ended(None);
         ipc_os::pidfd::kill_self()

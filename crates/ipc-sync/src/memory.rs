@@ -1,0 +1,160 @@
+//! Memory files, and who holds which object in them.
+//!
+//! The kernel keeps the count: a process has one open file description for each memory file, its *role*, and a read lock
+//! there over the bytes of each object that it holds. A message holds what is in flight in it through a description of
+//! its own. So the count is exact over copies, fork, exec and SIGKILL, and nothing in the memory itself has to be
+//! repaired. See `docs/shm-layout.md`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use ipc_core::handle;
+use ipc_os::map::{Access, Mapping};
+use ipc_os::ofd::{self, Mode};
+use ipc_os::{fd, memfd};
+use parking_lot::Mutex;
+
+/// Where in a file, far beyond its end, the bytes are that stand for its objects'.
+const OBJECT_LOCKS: u64 = 1 << 41;
+
+/// A memory file that this process has mapped.
+#[derive(Debug)]
+pub(crate) struct File {
+    identity: (u64, u64),
+    map: Arc<Mapping>,
+    role: Mutex<Role>,
+}
+
+#[derive(Debug)]
+struct Role {
+    fd: OwnedFd,
+    /// The process that the description is of: a forked child makes one of its own.
+    process: u32,
+    /// How often this process holds the object at an offset, and how long it is.
+    held: HashMap<usize, (usize, usize)>,
+}
+
+/// All that are mapped, by device and inode: two handles of one file share the mapping and the description.
+static FILES: Mutex<Option<HashMap<(u64, u64), Weak<File>>>> = Mutex::new(None);
+
+impl File {
+    /// A new memory file of that length, all zero; none of its pages are taken yet.
+    pub(crate) fn new(name: &str, len: usize) -> io::Result<Arc<File>> {
+        File::of(memfd::shared(name, len)?, len)
+    }
+
+    /// The file behind a descriptor of which it is known that its length is fixed. The descriptor is one without
+    /// locks, or of somebody else: the file is opened again.
+    pub(crate) fn of(fd: impl AsFd, len: usize) -> io::Result<Arc<File>> {
+        let identity = fd::identity(&fd)?;
+        let mut files = FILES.lock();
+        let files = files.get_or_insert_default();
+        if let Some(known) = files.get(&identity).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        // Mapped through a description that has no locks: a mapping keeps them.
+        let neutral = fd::reopen(&fd)?;
+        let map = Arc::new(Mapping::new(neutral, len, Access::ReadWrite)?);
+        let role = Role { fd: fd::reopen(&fd)?, process: std::process::id(), held: HashMap::new() };
+        let file = Arc::new(File { identity, map, role: Mutex::new(role) });
+        files.retain(|_, file| file.strong_count() != 0);
+        files.insert(identity, Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    pub(crate) fn map(&self) -> &Arc<Mapping> {
+        &self.map
+    }
+
+    /// This process holds the object once more. Somebody else holds it too, at least in flight; or has taken its place
+    /// meanwhile, which is an error.
+    pub(crate) fn hold(&self, at: Range<usize>) -> io::Result<()> {
+        let mut role = self.role()?;
+        let role = &mut *role;
+        match role.held.entry(at.start) {
+            Entry::Occupied(mut held) => held.get_mut().0 += 1,
+            Entry::Vacant(place) => {
+                if !ofd::try_lock(&role.fd, locks(&at), Mode::Read)? {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "there is no such object any more",
+                    ));
+                }
+                place.insert((1, at.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a place that nobody holds, for an object that this process then holds. Whether nobody does.
+    pub(crate) fn occupy(&self, at: Range<usize>) -> io::Result<bool> {
+        let mut role = self.role()?;
+        if role.held.contains_key(&at.start) || !ofd::try_lock(&role.fd, locks(&at), Mode::Write)? {
+            return Ok(false);
+        }
+        // From the one to the other in one step.
+        ofd::try_lock(&role.fd, locks(&at), Mode::Read)?;
+        role.held.insert(at.start, (1, at.len()));
+        Ok(true)
+    }
+
+    /// This process holds the object once less. Whether it does not any more.
+    pub(crate) fn release(&self, at: Range<usize>) -> bool {
+        let mut role = self.role.lock();
+        let Entry::Occupied(mut held) = role.held.entry(at.start) else { return false };
+        held.get_mut().0 -= 1;
+        if held.get().0 != 0 {
+            return false;
+        }
+        held.remove();
+        // A forked child that never made a description of its own holds nothing by itself.
+        if role.process == std::process::id() {
+            // It cannot fail for a range that was locked; if it did, the place would stay taken until the process ends.
+            let _ignored = ofd::unlock(&role.fd, locks(&at));
+        }
+        true
+    }
+
+    /// Whether somebody else holds the object: another process, or a message.
+    pub(crate) fn is_held_by_others(&self, at: Range<usize>) -> io::Result<bool> {
+        ofd::is_held_elsewhere(&self.role()?.fd, locks(&at), Mode::Write)
+    }
+
+    /// A descriptor that holds the object as long as the message at hand is in flight. `None` if there is no message.
+    pub(crate) fn in_flight(&self, at: Range<usize>) -> Option<io::Result<Arc<OwnedFd>>> {
+        let made = handle::shared(self.identity, || fd::reopen(&self.role()?.fd))?;
+        Some(made.and_then(|fd| {
+            if ofd::try_lock(&*fd, locks(&at), Mode::Read)? {
+                return Ok(fd);
+            }
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the object's place has been taken by somebody"))
+        }))
+    }
+
+    /// Takes the pages of that range now.
+    pub(crate) fn reserve(&self, at: Range<usize>) -> io::Result<()> {
+        memfd::reserve(&self.role()?.fd, at.start as u64, at.len() as u64)
+    }
+
+    /// The role, of this process and not of one that has forked it.
+    fn role(&self) -> io::Result<parking_lot::MutexGuard<'_, Role>> {
+        let mut role = self.role.lock();
+        if role.process != std::process::id() {
+            let own = fd::reopen(&role.fd)?;
+            for (start, (_, len)) in &role.held {
+                ofd::try_lock(&own, locks(&(*start..start + len)), Mode::Read)?;
+            }
+            role.fd = own;
+            role.process = std::process::id();
+        }
+        Ok(role)
+    }
+}
+
+fn locks(at: &Range<usize>) -> Range<u64> {
+    OBJECT_LOCKS + at.start as u64..OBJECT_LOCKS + at.end as u64
+}

@@ -1,0 +1,276 @@
+//! What all objects in shared memory are made of: a place in a memory file, and the board of those who share it.
+//!
+//! A building block for crates that put more into shared memory; programs use the objects themselves.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+
+use ipc_core::handle::{Bundle, Kind};
+use ipc_os::map::{Mapping, OutOfBounds, Word64};
+use ipc_os::{memfd, threads};
+use parking_lot::Mutex;
+use serde::de::{Deserializer, Error as _};
+use serde::ser::{Error as _, Serializer};
+
+use crate::arena::{self, Arena, UNIT};
+use crate::board::{self, Board};
+use crate::error::{OpenError, Owner};
+use crate::id::Id;
+use crate::memory::File;
+use crate::raw::World;
+use crate::thread::{self, Me};
+use crate::wait::{Nap, Rest, Slumber, Spin};
+
+/// The version of what a handle says when it travels.
+const VERSION: u8 = 1;
+
+/// Live words that a long sleep watches beside its own.
+const WATCHED_MAX: usize = 100;
+
+/// A place in shared memory that this process holds, with all that its words need: cheap to clone, and the same from all
+/// threads.
+#[derive(Debug, Clone)]
+pub struct Object(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: Arc<File>,
+    board: Arc<Board>,
+    at: Range<usize>,
+    arena: Option<Weak<Arena>>,
+    spin: Spin,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.file.release(self.at.clone())
+            && let Some(arena) = self.arena.as_ref().and_then(Weak::upgrade)
+        {
+            arena.give_back(self.at.clone());
+        }
+    }
+}
+
+impl Object {
+    /// A new anonymous one of `len` zero bytes: small ones share a memory file.
+    ///
+    /// # Errors
+    /// [`OpenError::NoSpace`], [`OpenError::Io`].
+    pub fn new(len: usize) -> Result<Self, OpenError> {
+        let board = Board::of_this_process()?;
+        let (file, at, arena) = arena::allocate(len)?;
+        Ok(Object(Arc::new(Inner { file, board, at, arena, spin: Spin::new() })))
+    }
+
+    /// How many bytes it has: at least what was asked for.
+    pub fn len(&self) -> usize {
+        self.0.at.len()
+    }
+
+    /// Whether it has none: never.
+    pub fn is_empty(&self) -> bool {
+        self.0.at.is_empty()
+    }
+
+    /// Whether both are the same place.
+    pub fn is(&self, other: &Object) -> bool {
+        Arc::ptr_eq(&self.0.file, &other.0.file) && self.0.at == other.0.at
+    }
+
+    fn map(&self) -> &Arc<Mapping> {
+        self.0.file.map()
+    }
+
+    fn inside(&self, offset: usize, len: usize) -> Result<usize, OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        if end > self.len() { Err(OutOfBounds) } else { Ok(self.0.at.start + offset) }
+    }
+
+    /// The word of 64 bits at an offset.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`], also for a misaligned one.
+    pub fn word64(&self, offset: usize) -> Result<Word64, OutOfBounds> {
+        self.map().word64(self.inside(offset, 8)?)
+    }
+
+    /// The word of 32 bits at an offset, as [`word64`](Self::word64).
+    ///
+    /// # Errors
+    /// [`OutOfBounds`], also for a misaligned one.
+    pub fn u32(&self, offset: usize) -> Result<&std::sync::atomic::AtomicU32, OutOfBounds> {
+        self.map().u32(self.inside(offset, 4)?)
+    }
+
+    /// As [`u32`](Self::u32) for 64 bits.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`], also for a misaligned one.
+    pub fn u64(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
+        self.map().u64(self.inside(offset, 8)?)
+    }
+
+    /// Copies bytes out, which may change meanwhile.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.map().read(self.inside(offset, bytes.len())?, bytes)
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        self.map().write(self.inside(offset, bytes.len())?, bytes)
+    }
+
+    #[inline]
+    pub(crate) fn me(&self) -> io::Result<Me> {
+        thread::me(&self.0.board)
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
+    }
+
+    pub(crate) fn owner(&self, id: Id) -> Owner {
+        Owner::new(self.0.board.pid_of(id))
+    }
+
+    /// Whether no other process, no message and no other thread of this process has the object: nobody could change
+    /// anything about it. In doubt somebody could.
+    pub(crate) fn is_alone(&self) -> bool {
+        // A child that was forked holds it through a copy of this process's own description, which looks the same.
+        !board::has_forked()
+            && self.0.file.is_held_by_others(self.0.at.clone()).is_ok_and(|held| !held)
+            && threads::count().is_ok_and(|count| count == 1)
+    }
+
+    /// Puts it into the message that this thread is encoding, which then holds it until it is decoded or gone.
+    ///
+    /// # Errors
+    /// The serializer's; outside of a message; when the system has no descriptors left.
+    pub fn serialize<S: Serializer>(
+        &self,
+        kind: Kind,
+        fingerprint: u64,
+        metadata: Vec<u8>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut bundle = Bundle::default();
+        bundle.version = VERSION;
+        bundle.fingerprint = fingerprint;
+        bundle.offset = self.0.at.start as u64;
+        bundle.length = self.0.at.len() as u64;
+        bundle.metadata = metadata;
+        if let Some(held) = self.0.file.in_flight(self.0.at.clone()) {
+            let held = held.map_err(|error| {
+                S::Error::custom(format_args!("a {} handle cannot be sent: {error}", kind.name()))
+            })?;
+            bundle.descriptors = vec![held, Arc::clone(self.0.board.descriptor())];
+        }
+        bundle.serialize(kind, serializer)
+    }
+
+    /// Takes it out of the message that this thread is decoding, and holds it. Also what the kind has put beside it:
+    /// the fingerprint and the metadata, which are the sender's word.
+    ///
+    /// # Errors
+    /// The deserializer's; what came is not an object in a memory file that keeps its length, with a board.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        kind: Kind,
+        len_min: usize,
+        deserializer: D,
+    ) -> Result<(Self, u64, Vec<u8>), D::Error> {
+        let bundle = Bundle::deserialize(kind, false, deserializer)?;
+        let broken =
+            |what: &str| D::Error::custom(format_args!("a {} handle is broken: {what}", kind.name()));
+        if bundle.version != VERSION {
+            return Err(broken("it is of another version of this crate"));
+        }
+        let [file, board] = &bundle.descriptors[..] else { return Err(broken("not two descriptors")) };
+        let (Ok(start), Ok(len)) = (usize::try_from(bundle.offset), usize::try_from(bundle.length)) else {
+            return Err(broken("a place that no memory has"));
+        };
+        if len < len_min || !start.is_multiple_of(UNIT) {
+            return Err(broken("its place is too small, or not aligned"));
+        }
+        let object =
+            Self::received(file.as_fd(), board, start, len).map_err(|error| broken(&error.to_string()))?;
+        Ok((object, bundle.fingerprint, bundle.metadata))
+    }
+
+    fn received(file: impl AsFd, board: &Arc<OwnedFd>, start: usize, len: usize) -> io::Result<Self> {
+        let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let file_len = memfd::fixed_len(&file)
+            .and_then(|len| usize::try_from(len).ok())
+            .ok_or_else(|| wrong("its memory file could be cut short"))?;
+        let end = start.checked_add(len).filter(|end| *end <= file_len);
+        let at = start..end.ok_or_else(|| wrong("its place is outside of the memory file"))?;
+        let board = known_board(board)?;
+        let file = File::of(file, file_len)?;
+        file.hold(at.clone())?;
+        let arena = None;
+        Ok(Object(Arc::new(Inner { file, board, at, arena, spin: Spin::new() })))
+    }
+}
+
+/// The board behind a descriptor that came with a handle: this process has one of each.
+fn known_board(fd: &Arc<OwnedFd>) -> io::Result<Arc<Board>> {
+    static BOARDS: Mutex<Vec<((u64, u64), Weak<Board>)>> = Mutex::new(Vec::new());
+    let own = Board::of_this_process()?;
+    let identity = ipc_os::fd::identity(&**fd)?;
+    if ipc_os::fd::identity(&**own.descriptor())? == identity {
+        return Ok(own);
+    }
+    let mut boards = BOARDS.lock();
+    boards.retain(|(_, board)| board.strong_count() != 0);
+    if let Some(board) = boards.iter().find(|(of, _)| *of == identity).and_then(|(_, board)| board.upgrade())
+    {
+        return Ok(board);
+    }
+    let board = Arc::new(Board::received(Arc::clone(fd))?);
+    boards.push((identity, Arc::downgrade(&board)));
+    Ok(board)
+}
+
+impl World<AtomicU64> for Object {
+    fn dead(&self, id: Id) -> bool {
+        self.0.board.dead(id)
+    }
+
+    #[inline]
+    fn spin(&self, done: impl FnMut() -> bool) -> bool {
+        self.0.spin.spin(done)
+    }
+
+    fn sleep(&self, word: &AtomicU64, expected: u64, owner: Id, nap: &mut Nap) -> io::Result<Rest> {
+        let board = &self.0.board;
+        let mut words = Vec::with_capacity(2);
+        match board.watch(owner) {
+            Some(live) => words.push(live),
+            None if board.dead(owner) => return Ok(Rest::Woken),
+            None => {}
+        }
+        if nap.ticks() > 0 {
+            // Somebody who was woken and then killed is noticed by those who sleep on.
+            words.extend(board.watch_all(WATCHED_MAX));
+        }
+        words.push((word.into(), expected as u32));
+        match nap.sleep(&words)? {
+            Slumber::Woken => Ok(Rest::Woken),
+            Slumber::TimedOut => Ok(Rest::TimedOut),
+            Slumber::Tick if !board.patrol(owner)? && self.is_alone() => Ok(Rest::Abandoned),
+            Slumber::Tick => Ok(Rest::Woken),
+        }
+    }
+
+    fn wake(&self, word: &AtomicU64, count: u32) {
+        ipc_os::futex::wake(word.into(), count);
+    }
+}

@@ -1,0 +1,2 @@
+//! Between real processes.
+mod lock;
