@@ -233,7 +233,16 @@ impl Mapping {
     /// [`OutOfBounds`].
     pub fn word64(self: &Arc<Self>, offset: usize) -> Result<Word64, OutOfBounds> {
         let word = NonNull::from(self.u64(offset)?);
-        Ok(Word64 { word, _mapping: Arc::clone(self) })
+        Ok(Word { word, _mapping: Arc::clone(self) })
+    }
+
+    /// As [`word64`](Self::word64) for 32 bits.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn word32(self: &Arc<Self>, offset: usize) -> Result<Word32, OutOfBounds> {
+        let word = NonNull::from(self.u32(offset)?);
+        Ok(Word { word, _mapping: Arc::clone(self) })
     }
 }
 
@@ -258,22 +267,33 @@ impl Drop for Mapping {
     }
 }
 
-/// An [`AtomicU64`] in a [`Mapping`] that lives as long as this does.
-#[derive(Debug, Clone)]
-pub struct Word64 {
-    word: NonNull<AtomicU64>,
+/// An atomic word in a [`Mapping`] that lives as long as this does.
+#[derive(Debug)]
+pub struct Word<A> {
+    word: NonNull<A>,
     _mapping: Arc<Mapping>,
 }
 
-// SAFETY: an atomic in memory that belongs to no thread.
-unsafe impl Send for Word64 {}
-// SAFETY: as above.
-unsafe impl Sync for Word64 {}
+/// A word of 32 bits that keeps its mapping.
+pub type Word32 = Word<AtomicU32>;
+/// A word of 64 bits that keeps its mapping.
+pub type Word64 = Word<AtomicU64>;
 
-impl Deref for Word64 {
-    type Target = AtomicU64;
+// SAFETY: an atomic in memory that belongs to no thread.
+unsafe impl<A: Sync> Send for Word<A> {}
+// SAFETY: as above.
+unsafe impl<A: Sync> Sync for Word<A> {}
+
+impl<A> Clone for Word<A> {
+    fn clone(&self) -> Self {
+        Word { word: self.word, _mapping: Arc::clone(&self._mapping) }
+    }
+}
+
+impl<A> Deref for Word<A> {
+    type Target = A;
     #[inline]
-    fn deref(&self) -> &AtomicU64 {
+    fn deref(&self) -> &A {
         // SAFETY: it was a valid reference when this was made, and the mapping is kept.
         unsafe { self.word.as_ref() }
     }

@@ -103,16 +103,17 @@ impl Board {
         &self.fd
     }
 
-    pub(crate) fn process(&self) -> &'static Block {
-        self.process
-    }
-
     /// This process's Id, attached if it was not.
     pub(crate) fn my_process(&self) -> io::Result<Id> {
         if let Some(id) = Id::of(self.process.words[MY_ID].load(Acquire)) {
             return Ok(id);
         }
         self.attach()
+    }
+
+    /// Whether that is this process: not one that has forked it.
+    pub(crate) fn is_this_process(&self, id: Id) -> bool {
+        self.process.words[MY_ID].load(Acquire) == id.word()
     }
 
     /// The seats. Attaches this process if it was not.
@@ -227,11 +228,6 @@ impl Board {
         true
     }
 
-    /// Whether the whole process of that owner is gone, and proven so.
-    pub(crate) fn gone(&self, id: Id) -> bool {
-        self.seats().is_ok_and(|seats| self.gone_in(seats, id))
-    }
-
     fn gone_in(&self, seats: &Mapping, id: Id) -> bool {
         let seat = self.seat(id.k());
         let (Ok(epoch), Ok(gone)) = (seats.u64(seat + EPOCH), seats.u64(seat + GONE)) else { return false };
@@ -323,6 +319,13 @@ impl Board {
     pub(crate) fn watch_process(&self, k: usize) -> Option<(Futex<'_>, u32)> {
         let seats = self.seats().ok()?;
         (0..THREADS).find_map(|j| self.watch_word(seats.u32(self.live(k, j)).ok()?))
+    }
+
+    /// Whether a thread of the process in seat k died holding its word: the whole process may be about to end.
+    pub(crate) fn is_dying(&self, k: usize) -> bool {
+        let Ok(seats) = self.seats() else { return false };
+        (0..THREADS)
+            .any(|j| seats.u32(self.live(k, j)).is_ok_and(|live| live.load(Relaxed) & OWNER_DIED != 0))
     }
 
     /// The process id of that incarnation, as it knows itself. `None` when the seat has seen too many since.

@@ -154,3 +154,32 @@ impl Classify for LockError {
         }
     }
 }
+
+/// Why a wait for an event or a permit ended without it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// There is none at the moment, and the call was told not to wait.
+    #[error("there is none at the moment")]
+    WouldBlock,
+    /// The time given is over.
+    #[error("not within the time given")]
+    Timeout,
+    /// No other process has the object any more, and so nobody is left who could end the wait.
+    #[error("nobody is left who could end the wait: no other process has this object any more")]
+    Abandoned,
+    /// The operating system reports something.
+    #[error("cannot wait")]
+    Io(#[source] io::Error),
+}
+
+impl Classify for WaitError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            WaitError::WouldBlock => ErrorKind::Busy,
+            WaitError::Timeout => ErrorKind::Timeout,
+            WaitError::Abandoned => ErrorKind::Abandoned,
+            WaitError::Io(error) => ErrorKind::of_io(error),
+        }
+    }
+}

@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use ipc_core::handle_kind;
 use ipc_os::map::Word64;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{LockError, OpenError, Owner};
-use crate::id::{Id, Ownerless};
+use crate::handle::travels;
+use crate::id::{I, Id, Ownerless};
 use crate::object::Object;
 use crate::raw::lock::{self as raw, OnDeath, Refused, Taken};
 use crate::thread::Me;
@@ -68,7 +68,7 @@ impl Lock {
         Options::default()
     }
 
-    fn of(object: Object) -> Result<Self, OpenError> {
+    pub(crate) fn of(object: Object) -> Result<Self, OpenError> {
         let word = object.word64(WORD).map_err(std::io::Error::from)?;
         let flags = object.u32(FLAGS).map_err(std::io::Error::from)?.load(Relaxed);
         let on_death = if flags & PASSES_SILENTLY == 0 { OnDeath::Tell } else { OnDeath::Pass };
@@ -119,28 +119,12 @@ impl Lock {
 
     #[cold]
     fn lock_slowly(&self, me: Me, on_death: OnDeath, mut nap: Nap) -> Result<LockGuard<'_>, LockError> {
-        let died = match raw::acquire(&*self.word, me.id, &self.object, on_death, &mut nap) {
-            Ok(Taken::Free) => None,
-            Ok(Taken::FromDead(_)) if on_death == OnDeath::Pass => None,
-            Ok(Taken::FromDead(dead)) => Some(dead.map_or(Owner::new(None), |id| self.object.owner(id))),
-            Ok(Taken::Unrepaired(pid)) => Some(owner_of(pid)),
-            Err(refused) => {
+        match lock_slowly(&self.word, &self.object, me, on_death, &mut nap) {
+            Ok(Outcome { died }) => Ok(LockGuard { lock: self, me, died: Cell::new(died) }),
+            Err(error) => {
                 me.let_go();
-                return Err(self.refusal(refused));
+                Err(error)
             }
-        };
-        Ok(LockGuard { lock: self, me, died: Cell::new(died) })
-    }
-
-    fn refusal(&self, refused: Refused) -> LockError {
-        match refused {
-            Refused::OwnerDied(id) => LockError::OwnerDied { owner: self.object.owner(id) },
-            Refused::Ownerless(Ownerless::Unrepaired, pid) => LockError::OwnerDied { owner: owner_of(pid) },
-            Refused::Ownerless(Ownerless::GivenUp, pid) => LockError::GivenUp { owner: owner_of(pid) },
-            Refused::Mine => LockError::Deadlock,
-            Refused::TimedOut => LockError::Timeout,
-            Refused::Abandoned => LockError::Abandoned,
-            Refused::Io(error) => LockError::Io(error),
         }
     }
 
@@ -179,9 +163,59 @@ impl Lock {
         Id::of(self.word.load(Relaxed)).map(|id| self.object.owner(id))
     }
 
+    /// Whether whoever takes it would be told of a death now.
+    pub(crate) fn is_broken(&self) -> bool {
+        let w = self.word.load(Relaxed);
+        match Id::of(w) {
+            Some(id) => self.on_death == OnDeath::Tell && self.object.board().dead(id),
+            None => w & I != 0,
+        }
+    }
+
     /// Whether both are handles of one lock.
     pub fn is(&self, other: &Lock) -> bool {
         self.object.is(&other.object)
+    }
+}
+
+/// How a lock was got.
+pub(crate) struct Outcome {
+    /// Whose death what it protects has to be repaired after.
+    pub(crate) died: Option<Owner>,
+}
+
+/// Takes the lock of an object, by the slow path. `me` counts it as held already.
+pub(crate) fn lock_slowly(
+    word: &AtomicU64,
+    object: &Object,
+    me: Me,
+    on_death: OnDeath,
+    nap: &mut Nap,
+) -> Result<Outcome, LockError> {
+    let taken =
+        raw::acquire(word, me.id, object, on_death, nap).map_err(|refused| refusal(object, refused))?;
+    let died = if on_death == OnDeath::Pass { None } else { died_of(object, taken) };
+    Ok(Outcome { died })
+}
+
+/// Whose death what the lock protects has to be repaired after.
+pub(crate) fn died_of(object: &Object, taken: Taken) -> Option<Owner> {
+    match taken {
+        Taken::Free => None,
+        Taken::FromDead(dead) => Some(object.owner(dead)),
+        Taken::Unrepaired(pid) => Some(owner_of(pid)),
+    }
+}
+
+pub(crate) fn refusal(object: &Object, refused: Refused) -> LockError {
+    match refused {
+        Refused::OwnerDied(id) => LockError::OwnerDied { owner: object.owner(id) },
+        Refused::Ownerless(Ownerless::Unrepaired, pid) => LockError::OwnerDied { owner: owner_of(pid) },
+        Refused::Ownerless(Ownerless::GivenUp, pid) => LockError::GivenUp { owner: owner_of(pid) },
+        Refused::Mine => LockError::Deadlock,
+        Refused::TimedOut => LockError::Timeout,
+        Refused::Abandoned => LockError::Abandoned,
+        Refused::Io(error) => LockError::Io(error),
     }
 }
 
@@ -196,18 +230,7 @@ impl fmt::Debug for Lock {
     }
 }
 
-impl Serialize for Lock {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.object.serialize(handle_kind!("sync.lock"), 0, Vec::new(), serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Lock {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (object, ..) = Object::deserialize(handle_kind!("sync.lock"), LEN, deserializer)?;
-        Lock::of(object).map_err(serde::de::Error::custom)
-    }
-}
+travels!(Lock, "sync.lock", LEN);
 
 /// Choices for a new [`Lock`].
 #[derive(Debug, Clone, Default)]
@@ -298,9 +321,12 @@ impl fmt::Debug for LockGuard<'_> {
     }
 }
 
-/// The lock that a guard is of.
-impl LockGuard<'_> {
-    pub(crate) fn lock(&self) -> &Lock {
+impl<'a> LockGuard<'a> {
+    pub(crate) fn lock(&self) -> &'a Lock {
         self.lock
+    }
+
+    pub(crate) fn me(&self) -> Me {
+        self.me
     }
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use ipc_core::handle::{Bundle, Kind};
-use ipc_os::map::{Mapping, OutOfBounds, Word64};
+use ipc_os::futex::{self, Futex};
+use ipc_os::map::{Mapping, OutOfBounds, Word32, Word64};
 use ipc_os::{memfd, threads};
 use parking_lot::Mutex;
 use serde::de::{Deserializer, Error as _};
@@ -97,7 +98,15 @@ impl Object {
         self.map().word64(self.inside(offset, 8)?)
     }
 
-    /// The word of 32 bits at an offset, as [`word64`](Self::word64).
+    /// As [`word64`](Self::word64) for 32 bits.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`], also for a misaligned one.
+    pub fn word32(&self, offset: usize) -> Result<Word32, OutOfBounds> {
+        self.map().word32(self.inside(offset, 4)?)
+    }
+
+    /// The word of 32 bits at an offset.
     ///
     /// # Errors
     /// [`OutOfBounds`], also for a misaligned one.
@@ -149,6 +158,46 @@ impl Object {
         !board::has_forked()
             && self.0.file.is_held_by_others(self.0.at.clone()).is_ok_and(|held| !held)
             && threads::count().is_ok_and(|count| count == 1)
+    }
+
+    /// Sleeps as long as the word is what is expected, at most until the next tick; and watches the owners that the wait
+    /// is for: their threads' deaths, or their processes' if it is those that own something.
+    pub(crate) fn rest(&self, word: (Futex<'_>, u32), owners: &[Id], nap: &mut Nap) -> io::Result<Rest> {
+        let board = &self.0.board;
+        let mut words = Vec::with_capacity(2);
+        for owner in owners.iter().take(WATCHED_MAX) {
+            if board.dead(*owner) {
+                return Ok(Rest::Woken);
+            }
+            let live = if owner.is_thread() { board.watch(*owner) } else { board.watch_process(owner.k()) };
+            match live {
+                Some(live) => words.push(live),
+                // Its threads are dead or have never been here: its end cannot be far, or is not announced.
+                None if !owner.is_thread() && board.is_dying(owner.k()) => nap.hurry(),
+                None => {}
+            }
+        }
+        if nap.ticks() > 0 {
+            // Somebody who was woken and then killed is noticed by those who sleep on.
+            words.extend(board.watch_all(WATCHED_MAX - words.len()));
+        }
+        words.push(word);
+        match nap.sleep(&words)? {
+            Slumber::Woken => return Ok(Rest::Woken),
+            Slumber::TimedOut => return Ok(Rest::TimedOut),
+            Slumber::Tick => {}
+        }
+        let mut any = false;
+        for owner in owners {
+            any |= board.patrol(*owner)?;
+        }
+        Ok(if !any && self.is_alone() { Rest::Abandoned } else { Rest::Woken })
+    }
+
+    /// Spins as long as it pays at this object, until `done`.
+    #[inline]
+    pub(crate) fn spin_until(&self, done: impl FnMut() -> bool) -> bool {
+        self.0.spin.spin(done)
     }
 
     /// Puts it into the message that this thread is encoding, which then holds it until it is decoded or gone.
@@ -250,27 +299,14 @@ impl World<AtomicU64> for Object {
     }
 
     fn sleep(&self, word: &AtomicU64, expected: u64, owner: Id, nap: &mut Nap) -> io::Result<Rest> {
-        let board = &self.0.board;
-        let mut words = Vec::with_capacity(2);
-        match board.watch(owner) {
-            Some(live) => words.push(live),
-            None if board.dead(owner) => return Ok(Rest::Woken),
-            None => {}
-        }
-        if nap.ticks() > 0 {
-            // Somebody who was woken and then killed is noticed by those who sleep on.
-            words.extend(board.watch_all(WATCHED_MAX));
-        }
-        words.push((word.into(), expected as u32));
-        match nap.sleep(&words)? {
-            Slumber::Woken => Ok(Rest::Woken),
-            Slumber::TimedOut => Ok(Rest::TimedOut),
-            Slumber::Tick if !board.patrol(owner)? && self.is_alone() => Ok(Rest::Abandoned),
-            Slumber::Tick => Ok(Rest::Woken),
-        }
+        self.rest((word.into(), expected as u32), &[owner], nap)
+    }
+
+    fn pid(&self, id: Id) -> u32 {
+        self.0.board.pid_of(id).unwrap_or(0)
     }
 
     fn wake(&self, word: &AtomicU64, count: u32) {
-        ipc_os::futex::wake(word.into(), count);
+        futex::wake(word.into(), count);
     }
 }

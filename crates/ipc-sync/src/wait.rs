@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ipc_os::futex::{self, Futex, Slept};
+use ipc_os::futex::{self, Futex};
 
 /// How a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub(crate) struct Nap {
     at_once: bool,
     ticks: u32,
     next_tick: Option<Instant>,
+    /// How often it has been in a hurry, and whether it is now.
+    hurried: u32,
+    in_a_hurry: bool,
 }
 
 /// What one sleep came to.
@@ -39,7 +42,7 @@ pub(crate) enum Slumber {
 impl Nap {
     /// As long as it takes.
     pub(crate) fn forever() -> Self {
-        Nap { deadline: None, at_once: false, ticks: 0, next_tick: None }
+        Nap { deadline: None, at_once: false, ticks: 0, next_tick: None, hurried: 0, in_a_hurry: false }
     }
 
     /// For that time; a time beyond what the clock can say is for ever.
@@ -75,6 +78,25 @@ impl Nap {
         Duration::from_millis(ms)
     }
 
+    /// The next tick is to come soon: somebody is about to be gone.
+    pub(crate) fn hurry(&mut self) {
+        if !self.in_a_hurry {
+            self.in_a_hurry = true;
+            let soon = Duration::from_micros((50 << self.hurried.min(7)).min(5_000));
+            self.hurried = self.hurried.saturating_add(1);
+            self.next_tick = Some(Instant::now() + soon);
+        }
+    }
+
+    /// Sleeps for that time, or less.
+    pub(crate) fn sleep_briefly(&self, word: Futex<'_>, time: Duration) -> io::Result<()> {
+        let time = futex::left(self.deadline).map_or(time, |left| left.min(time));
+        if !self.at_once {
+            futex::wait(&[(word, 0)], Some(time))?;
+        }
+        Ok(())
+    }
+
     /// Sleeps on the words until one is woken, the next tick, or the end of the time.
     pub(crate) fn sleep(&mut self, words: &[(Futex<'_>, u32)]) -> io::Result<Slumber> {
         if self.at_once {
@@ -83,10 +105,10 @@ impl Nap {
         let now = Instant::now();
         let next_tick = *self.next_tick.get_or_insert(now + self.interval());
         let until = self.deadline.map_or(next_tick, |deadline| deadline.min(next_tick));
-        let slept = match until.checked_duration_since(now) {
-            Some(time) if !time.is_zero() => futex::wait(words, Some(time))?,
-            _ => Slept::TimedOut,
-        };
+        match until.checked_duration_since(now) {
+            Some(time) if !time.is_zero() => _ = futex::wait(words, Some(time))?,
+            _ => {}
+        }
         // A stream of wakes that are for others must not keep it from looking after anybody.
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
@@ -95,9 +117,9 @@ impl Nap {
         if next_tick <= now {
             self.ticks = self.ticks.saturating_add(1);
             self.next_tick = None;
+            self.in_a_hurry = false;
             return Ok(Slumber::Tick);
         }
-        debug_assert!(slept == Slept::Woken || next_tick > now);
         Ok(Slumber::Woken)
     }
 }

@@ -34,8 +34,8 @@ pub(crate) enum OnDeath {
 pub(crate) enum Taken {
     /// From nobody.
     Free,
-    /// From this dead owner, if it is known still; I is in the word unless it passes silently.
-    FromDead(Option<Id>),
+    /// From this dead owner; I is in the word unless it passes silently.
+    FromDead(Id),
     /// From one who left it unrepaired, after the death of this process; I is in the word.
     Unrepaired(u32),
 }
@@ -107,7 +107,7 @@ pub(crate) fn acquire<A: Word, P: World<A>>(
             };
             // Acquire: what the dead one has written before it took the lock; what it wrote since may be half done.
             if word.cas(w, taken, Acquire).is_ok() {
-                return Ok(Taken::FromDead(Some(owner)));
+                return Ok(Taken::FromDead(owner));
             }
             continue;
         }
@@ -139,12 +139,19 @@ pub(crate) fn acquire<A: Word, P: World<A>>(
 #[inline]
 pub(crate) fn release<A: Word, P: World<A>>(word: &A, me: Id, world: &P) -> bool {
     // Release: with the Acquire of whoever takes it next.
-    word.cas(me.word(), 0, Release).is_ok() || leave(word, me, world, 0)
+    word.cas(me.word(), 0, Release).is_ok() || leave(word, me, world, 0, 1)
 }
 
-/// Gives the lock back with `next` in the word, which names nobody: free, or [`ownerless`].
+/// As [`release`], for a word that several may have slept on who can all go on.
+#[inline]
+pub(crate) fn release_all<A: Word, P: World<A>>(word: &A, me: Id, world: &P) -> bool {
+    // Release: with the Acquire of whoever takes it next.
+    word.cas(me.word(), 0, Release).is_ok() || leave(word, me, world, 0, u32::MAX)
+}
+
+/// Gives the lock back with `next` in the word, which names nobody: free, or [`ownerless`]. Wakes up to `count`.
 #[cold]
-pub(crate) fn leave<A: Word, P: World<A>>(word: &A, me: Id, world: &P, next: u64) -> bool {
+fn leave<A: Word, P: World<A>>(word: &A, me: Id, world: &P, next: u64, count: u32) -> bool {
     loop {
         let w = word.load(Relaxed);
         if w & !TAGS != me.word() {
@@ -153,8 +160,7 @@ pub(crate) fn leave<A: Word, P: World<A>>(word: &A, me: Id, world: &P, next: u64
         // Release: with the Acquire of whoever takes it next.
         if word.cas(w, next, Release).is_ok() {
             if w & W != 0 {
-                // What is not free is news for all of them.
-                world.wake(word, if next == 0 { 1 } else { u32::MAX });
+                world.wake(word, count);
             }
             return true;
         }
@@ -177,7 +183,8 @@ pub(crate) fn repaired<A: Word>(word: &A, me: Id) -> bool {
 
 /// Leaves the lock unrepaired or given up, naming the process that died.
 pub(crate) fn abandon<A: Word, P: World<A>>(word: &A, me: Id, world: &P, why: Ownerless, pid: u32) -> bool {
-    leave(word, me, world, ownerless(why, pid))
+    // What is not free is news for all of them.
+    leave(word, me, world, ownerless(why, pid), u32::MAX)
 }
 
 /// Takes a lock that was given up into use again. Whether it was.

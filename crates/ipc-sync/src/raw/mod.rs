@@ -3,7 +3,9 @@
 //! They are generic over both, so that the tests run the very same code under `loom`, and with deaths that the test
 //! decides.
 
+pub(crate) mod latch;
 pub(crate) mod lock;
+pub(crate) mod rwlock;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,8 @@ use crate::wait::{Nap, Rest};
 pub(crate) trait Word {
     fn load(&self, ordering: Ordering) -> u64;
     fn cas(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64>;
+    /// A fence that orders this thread's stores before it and its loads after it, for all.
+    fn fence();
 }
 
 impl Word for AtomicU64 {
@@ -25,6 +29,10 @@ impl Word for AtomicU64 {
     #[inline]
     fn cas(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64> {
         self.compare_exchange(current, new, success, Ordering::Relaxed)
+    }
+    #[inline]
+    fn fence() {
+        std::sync::atomic::fence(Ordering::SeqCst);
     }
 }
 
@@ -40,6 +48,9 @@ pub(crate) trait World<A: Word> {
     /// Sleeps while the word's low half is that of `expected`, watching the owner. At a tick it has looked after the
     /// owner by itself.
     fn sleep(&self, word: &A, expected: u64, owner: Id, nap: &mut Nap) -> io::Result<Rest>;
+
+    /// The process id of an owner, 0 if it is not known.
+    fn pid(&self, id: Id) -> u32;
 
     /// Wakes up to `count` of those who sleep on the word.
     fn wake(&self, word: &A, count: u32);

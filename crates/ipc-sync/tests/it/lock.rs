@@ -125,7 +125,9 @@ fn what_is_given_up_stays_so_until_it_is_reset() {
     let lock = Lock::new().unwrap();
     lock.lock().unwrap().give_up();
     for _ in 0..2 {
-        assert!(matches!(lock.lock(), Err(LockError::GivenUp { owner }) if owner.pid() == Some(std::process::id())));
+        assert!(
+            matches!(lock.lock(), Err(LockError::GivenUp { owner }) if owner.pid() == Some(std::process::id()))
+        );
         assert!(matches!(lock.recover(), Err(LockError::GivenUp { .. })));
     }
     assert!(lock.reset());

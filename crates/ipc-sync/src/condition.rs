@@ -1,0 +1,388 @@
+//! Waiting, with a lock let go meanwhile, until somebody says that something has changed.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use ipc_os::futex;
+use ipc_os::map::{Word32, Word64};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{LockError, OpenError};
+use crate::handle::travels;
+use crate::id::Id;
+use crate::lock::{self, Lock, LockGuard};
+use crate::object::Object;
+use crate::wait::{Nap, Rest};
+
+const WAITERS: usize = lock::LEN + 8;
+const NEXT: usize = lock::LEN + 12;
+const HEADER: usize = lock::LEN + 64;
+/// As many as fit with the rest into 512 bytes.
+const WAITERS_DEFAULT: u32 = 48;
+const WAITERS_MAX: u32 = 4096;
+
+/// In a waiter's word: it has been told.
+const NOTIFIED: u64 = 1;
+/// It sleeps, and has to be woken.
+const SLEEPS: u64 = 2;
+
+/// How long one waits who finds no place to wait at.
+const WITHOUT_A_PLACE: Duration = Duration::from_millis(5);
+
+/// A condition variable: [`wait`](Self::wait) lets a [`Lock`] go, waits to be notified, and takes it again.
+///
+/// A handle: clone it, put it into a message, and it is the same condition there. It has a lock of its own
+/// ([`lock`](Self::lock)), or belongs to one that was there ([`on`](Self::on)), which several conditions can share.
+///
+/// One [`notify`](Self::notify) wakes one of those who wait at that time, the one that has waited longest; nothing is
+/// stored if nobody waits. As everywhere, a wait may also end for no reason, so look at what you wait for in a loop, or
+/// use [`wait_for`](Self::wait_for).
+///
+/// A waiter that dies is passed over, and if it was notified already another one is notified in its place. The death of
+/// a process that holds the lock is told to those who wait ([`LockError::OwnerDied`]).
+///
+/// At most 48 can wait at the same time; further ones look every 5 ms, as if they were woken for no reason.
+///
+/// ```
+/// use ipc_sync::Condition;
+/// use std::time::Duration;
+///
+/// let changed = Condition::new()?;
+/// let guard = changed.lock().lock()?;
+/// assert_eq!(changed.notify(&guard)?, 0, "nobody waits");
+/// let (guard, notified) = changed.wait_timeout(guard, Duration::from_millis(1))?;
+/// assert!(!notified);
+/// let guard = changed.wait_for(guard, || true)?;
+/// # drop(guard);
+/// # Ok::<(), ipc_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Condition {
+    place: Place,
+    lock: Lock,
+    /// The lock is a part of the same object.
+    owns_lock: bool,
+}
+
+/// The object of a condition.
+#[derive(Clone)]
+struct Place {
+    object: Object,
+    words: Arc<Words>,
+}
+
+struct Words {
+    next: Word32,
+    waiters: Vec<Word64>,
+}
+
+impl Place {
+    fn new() -> Result<Self, OpenError> {
+        let object = Object::new(HEADER + 8 * WAITERS_DEFAULT as usize)?;
+        object.u32(WAITERS).map_err(io::Error::from)?.store(WAITERS_DEFAULT, Relaxed);
+        Place::of(object)
+    }
+
+    fn of(object: Object) -> Result<Self, OpenError> {
+        let waiters = object.u32(WAITERS).map_err(io::Error::from)?.load(Relaxed);
+        if waiters == 0 || waiters > WAITERS_MAX || HEADER + 8 * waiters as usize > object.len() {
+            return Err(OpenError::Io(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a condition that is none",
+            )));
+        }
+        let words = Words {
+            next: object.word32(NEXT).map_err(io::Error::from)?,
+            waiters: (0..waiters as usize)
+                .map(|index| object.word64(HEADER + 8 * index))
+                .collect::<Result<_, _>>()
+                .map_err(io::Error::from)?,
+        };
+        Ok(Place { object, words: Arc::new(words) })
+    }
+}
+
+travels!(Place, "sync.condition", HEADER);
+
+/// How a condition travels.
+#[derive(Serialize, Deserialize)]
+struct Wire<P, L> {
+    place: P,
+    lock: Option<L>,
+}
+
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let lock = if self.owns_lock { None } else { Some(&self.lock) };
+        Wire { place: &self.place, lock }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire::<Place, Lock> { place, lock } = Wire::deserialize(deserializer)?;
+        let owns_lock = lock.is_none();
+        let lock = match lock {
+            Some(lock) => lock,
+            None => Lock::of(place.object.clone()).map_err(serde::de::Error::custom)?,
+        };
+        Ok(Condition { place, lock, owns_lock })
+    }
+}
+
+impl Condition {
+    /// A new one without a name, with a lock of its own.
+    ///
+    /// # Errors
+    /// [`OpenError::NoSpace`], [`OpenError::Io`].
+    pub fn new() -> Result<Self, OpenError> {
+        let place = Place::new()?;
+        let lock = Lock::of(place.object.clone())?;
+        Ok(Condition { place, lock, owns_lock: true })
+    }
+
+    /// A new one without a name, that belongs to `lock`.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn on(lock: &Lock) -> Result<Self, OpenError> {
+        Ok(Condition { place: Place::new()?, lock: lock.clone(), owns_lock: false })
+    }
+
+    /// The lock that it belongs to.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// Lets the lock go, waits to be notified, and takes the lock again.
+    ///
+    /// # Errors
+    /// [`LockError::WrongLock`]; those of [`Lock::lock`]. The lock is not held then.
+    pub fn wait<'a>(&'a self, guard: LockGuard<'a>) -> Result<LockGuard<'a>, LockError> {
+        self.wait_within(guard, &mut Nap::forever()).map(|(guard, _)| guard)
+    }
+
+    /// As [`wait`](Self::wait), to be notified within that time; and whether it was. The lock is taken again in both
+    /// cases, however long that takes.
+    ///
+    /// # Errors
+    /// As of [`wait`](Self::wait).
+    pub fn wait_timeout<'a>(
+        &'a self,
+        guard: LockGuard<'a>,
+        timeout: Duration,
+    ) -> Result<(LockGuard<'a>, bool), LockError> {
+        self.wait_within(guard, &mut Nap::within(timeout))
+    }
+
+    /// Waits until the condition holds, which is looked at with the lock held.
+    ///
+    /// # Errors
+    /// As of [`wait`](Self::wait).
+    pub fn wait_for<'a>(
+        &'a self,
+        mut guard: LockGuard<'a>,
+        mut holds: impl FnMut() -> bool,
+    ) -> Result<LockGuard<'a>, LockError> {
+        while !holds() {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// As [`wait_for`](Self::wait_for), for that time at most over all; and whether the condition holds.
+    ///
+    /// # Errors
+    /// As of [`wait`](Self::wait).
+    pub fn wait_for_timeout<'a>(
+        &'a self,
+        mut guard: LockGuard<'a>,
+        timeout: Duration,
+        mut holds: impl FnMut() -> bool,
+    ) -> Result<(LockGuard<'a>, bool), LockError> {
+        let mut nap = Nap::within(timeout);
+        loop {
+            if holds() {
+                return Ok((guard, true));
+            }
+            if nap.is_over() {
+                return Ok((guard, false));
+            }
+            guard = self.wait_within(guard, &mut nap)?.0;
+        }
+    }
+
+    fn wait_within<'a>(
+        &'a self,
+        guard: LockGuard<'a>,
+        nap: &mut Nap,
+    ) -> Result<(LockGuard<'a>, bool), LockError> {
+        if !guard.lock().is(&self.lock) {
+            return Err(LockError::WrongLock);
+        }
+        let me = guard.me();
+        let Some(index) = self.take_place(me.id) else {
+            drop(guard);
+            let word: AtomicU32 = AtomicU32::new(0);
+            nap.sleep_briefly((&word).into(), WITHOUT_A_PLACE).map_err(LockError::Io)?;
+            return self.lock.lock().map(|guard| (guard, true));
+        };
+        me.hold();
+        drop(guard);
+        let waited = self.wait_at(index, me.id, nap);
+        let locked = self.lock.lock();
+        // With the lock, or without it for ever: the word is this thread's own.
+        let word: &AtomicU64 = &self.place.words.waiters[index];
+        let notified = word.swap(0, AcqRel) & NOTIFIED != 0;
+        me.let_go();
+        let guard = locked?;
+        waited?;
+        Ok((guard, notified))
+    }
+
+    /// Under the lock: a waiter's word with this thread in it. `None` if all are taken.
+    fn take_place(&self, me: Id) -> Option<usize> {
+        let Words { next, waiters } = &*self.place.words;
+        let first = next.load(Relaxed) as usize;
+        let index = (0..waiters.len()).map(|n| first.wrapping_add(n) % waiters.len()).find(|index| {
+            let w = waiters[*index].load(Relaxed);
+            // A dead one that was notified is left to those who pass its notification on.
+            Id::of(w).is_none_or(|id| w & NOTIFIED == 0 && self.place.object.board().dead(id))
+        })?;
+        waiters[index].store(me.word(), Relaxed);
+        next.store((index as u32).wrapping_add(1), Relaxed);
+        Some(index)
+    }
+
+    /// Without the lock: until this waiter is notified, its time is over, or the lock is in a state that it has to be told
+    /// of.
+    fn wait_at(&self, index: usize, me: Id, nap: &mut Nap) -> Result<(), LockError> {
+        let word: &AtomicU64 = &self.place.words.waiters[index];
+        let object = &self.place.object;
+        // Acquire: with the Release of `notify`.
+        let notified = || word.load(Acquire) & NOTIFIED != 0;
+        if notified() || !nap.is_over() && object.spin_until(notified) {
+            return Ok(());
+        }
+        loop {
+            let w = word.load(Acquire);
+            if w & NOTIFIED != 0 || Id::of(w) != Some(me) {
+                return Ok(());
+            }
+            // Relaxed: the kernel compares it again before anybody sleeps.
+            if w & SLEEPS == 0 && word.compare_exchange(w, w | SLEEPS, Relaxed, Relaxed).is_err() {
+                continue;
+            }
+            let ticks = nap.ticks();
+            match object.rest((word.into(), (w | SLEEPS) as u32), &[], nap).map_err(LockError::Io)? {
+                Rest::TimedOut => return Ok(()),
+                Rest::Abandoned => return Err(LockError::Abandoned),
+                Rest::Woken => {}
+            }
+            if nap.ticks() != ticks && (self.inherit(index, me) || self.lock.is_broken()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A waiter that died after it was notified: its notification becomes this one's. Whether there was one.
+    fn inherit(&self, index: usize, me: Id) -> bool {
+        let waiters = &self.place.words.waiters;
+        let dead = waiters.iter().find_map(|word| {
+            let w = word.load(Acquire);
+            let dead = w & NOTIFIED != 0 && Id::of(w).is_some_and(|id| self.place.object.board().dead(id));
+            dead.then_some((word, w))
+        });
+        let Some((word, w)) = dead else { return false };
+        // First its own, then the other's: killed in between, there is one notification too many and not one too few.
+        let mine = waiters[index].load(Relaxed);
+        if Id::of(mine) != Some(me) || mine & NOTIFIED != 0 {
+            return mine & NOTIFIED != 0;
+        }
+        if waiters[index].compare_exchange(mine, mine | NOTIFIED, AcqRel, Relaxed).is_ok() {
+            // If somebody else was quicker, this one wakes for no reason.
+            let _quicker = word.compare_exchange(w, 0, AcqRel, Relaxed);
+        }
+        true
+    }
+
+    /// Notifies the one that has waited longest. How many that were: 0 if nobody waits.
+    ///
+    /// # Errors
+    /// [`LockError::WrongLock`] if the guard is of another lock.
+    pub fn notify(&self, guard: &LockGuard<'_>) -> Result<usize, LockError> {
+        self.notify_many(guard, 1)
+    }
+
+    /// Notifies all who wait. How many that were.
+    ///
+    /// # Errors
+    /// As of [`notify`](Self::notify).
+    pub fn notify_all(&self, guard: &LockGuard<'_>) -> Result<usize, LockError> {
+        self.notify_many(guard, usize::MAX)
+    }
+
+    /// Notifies up to `count` of those who wait, the longest waiting first. How many that were.
+    ///
+    /// # Errors
+    /// As of [`notify`](Self::notify).
+    pub fn notify_many(&self, guard: &LockGuard<'_>, count: usize) -> Result<usize, LockError> {
+        if !guard.lock().is(&self.lock) {
+            return Err(LockError::WrongLock);
+        }
+        let Words { next, waiters } = &*self.place.words;
+        // Places are taken in turn: behind the newest is the oldest.
+        let first = next.load(Relaxed) as usize;
+        let mut notified = 0;
+        // What the dead were notified of goes to somebody else.
+        let mut owed = count;
+        for n in 0..waiters.len() {
+            if notified >= owed {
+                break;
+            }
+            let word: &AtomicU64 = &waiters[first.wrapping_add(n) % waiters.len()];
+            let mut w = word.load(Relaxed);
+            while let Some(id) = Id::of(w) {
+                let dead = self.place.object.board().dead(id);
+                if !dead && w & NOTIFIED != 0 {
+                    break;
+                }
+                let next = if dead { 0 } else { id.word() | NOTIFIED };
+                // Release: with the Acquire of the waiter, though it takes the lock anyway.
+                if let Err(now) = word.compare_exchange(w, next, Release, Relaxed) {
+                    w = now;
+                    continue;
+                }
+                if dead {
+                    owed = owed.saturating_add(usize::from(w & NOTIFIED != 0));
+                } else {
+                    notified += 1;
+                    if w & SLEEPS != 0 {
+                        futex::wake_all(word.into());
+                    }
+                }
+                break;
+            }
+        }
+        Ok(notified)
+    }
+
+    /// How many wait now, and have not been notified.
+    pub fn waiting(&self) -> usize {
+        let waits = |word: &&Word64| {
+            let w = word.load(Relaxed);
+            w & NOTIFIED == 0 && Id::of(w).is_some_and(|id| !self.place.object.board().dead(id))
+        };
+        self.place.words.waiters.iter().filter(waits).count()
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}

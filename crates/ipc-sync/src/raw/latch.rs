@@ -1,0 +1,68 @@
+//! The lock of an object's own few words: held for an instant, never while code of users runs.
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+
+use super::lock::{self, OnDeath, Refused, Taken};
+use crate::object::Object;
+use crate::thread::Me;
+use crate::wait::Nap;
+
+/// Why the latch was not got.
+#[derive(Debug)]
+pub(crate) enum Latched {
+    TimedOut,
+    Abandoned,
+    Io(io::Error),
+}
+
+/// Holds the latch until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LatchGuard<'a> {
+    word: &'a AtomicU64,
+    object: &'a Object,
+    pub(crate) me: Me,
+}
+
+/// Takes the latch. `repair` runs first if its owner died: it makes again what is derived, from the words that commit, and
+/// may itself be cut off and repeated.
+#[inline]
+pub(crate) fn latch<'a>(
+    word: &'a AtomicU64,
+    object: &'a Object,
+    nap: &mut Nap,
+    repair: impl FnOnce(),
+) -> Result<LatchGuard<'a>, Latched> {
+    let me = object.me().map_err(Latched::Io)?;
+    me.hold();
+    if !lock::try_fast(word, me.id) {
+        match lock::acquire(word, me.id, object, OnDeath::Pass, nap) {
+            Ok(Taken::Free) => {}
+            Ok(Taken::FromDead(_) | Taken::Unrepaired(_)) => repair(),
+            Err(refused) => {
+                me.let_go();
+                return Err(match refused {
+                    Refused::Io(error) => Latched::Io(error),
+                    Refused::Abandoned => Latched::Abandoned,
+                    // Nobody calls anything of the user's with the latch in hand, and nobody gives it up: a word that
+                    // says so was scribbled.
+                    Refused::Mine | Refused::OwnerDied(_) | Refused::Ownerless(..) => Latched::Io(
+                        io::Error::new(io::ErrorKind::InvalidData, "its words were scribbled over"),
+                    ),
+                    Refused::TimedOut => Latched::TimedOut,
+                });
+            }
+        }
+    }
+    Ok(LatchGuard { word, object, me })
+}
+
+impl Drop for LatchGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.me.is_still() {
+            lock::release(self.word, self.me.id, self.object);
+            self.me.let_go();
+        }
+    }
+}
