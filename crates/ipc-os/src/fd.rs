@@ -61,6 +61,14 @@ pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// How many bytes a file has now.
+///
+/// # Errors
+/// What `fstat(2)` reports.
+pub fn len(fd: impl AsFd) -> io::Result<u64> {
+    Ok(u64::try_from(rustix::fs::fstat(fd.as_fd())?.st_size).unwrap_or(0))
+}
+
 /// Opens the file behind `fd` once more, for reading and writing: an open file description of its own, with its own
 /// locks. `/proc` must be mounted.
 ///
@@ -78,6 +86,25 @@ pub fn reopen(fd: impl AsFd) -> io::Result<OwnedFd> {
         }
         error.into()
     })
+}
+
+/// Fills `bytes` from that place in a file, without moving anybody's position in it.
+///
+/// # Errors
+/// `UnexpectedEof` when the file ends before; what `pread(2)` reports.
+pub fn read_exact_at(fd: impl AsFd, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pread(fd.as_fd(), &mut *bytes, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                at += count as u64;
+                bytes = &mut bytes[count..];
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Takes over a descriptor that this process was started with, by its number and the identity that whoever started it

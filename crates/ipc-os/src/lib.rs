@@ -10,6 +10,7 @@ pub mod futex;
 pub mod image;
 pub mod map;
 pub mod memfd;
+pub mod names;
 pub mod ofd;
 pub mod pidfd;
 pub mod pipe;

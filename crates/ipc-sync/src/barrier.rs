@@ -11,9 +11,9 @@ use ipc_os::futex;
 use ipc_os::map::{Word32, Word64};
 
 use crate::error::OpenError;
-use crate::handle::travels;
+use crate::handle::{named, travels};
 use crate::id::Id;
-use crate::object::Object;
+use crate::object::{Fresh, Object};
 use crate::raw::latch::{LatchGuard, Latched, latch};
 use crate::wait::{Nap, Rest};
 
@@ -94,12 +94,8 @@ impl Barrier {
     /// # Errors
     /// [`OpenError::InvalidInput`] for none or more than 4,096; [`OpenError::NoSpace`], [`OpenError::Io`].
     pub fn new(parties: u32) -> Result<Self, OpenError> {
-        if parties == 0 || parties > PARTIES_MAX {
-            return Err(OpenError::InvalidInput(format!("a barrier has 1 to {PARTIES_MAX} parties")));
-        }
-        let object = Object::new(HEADER + 8 * parties as usize)?;
-        object.u32(PARTIES).map_err(io::Error::from)?.store(parties, Relaxed);
-        Barrier::of(object)
+        let (len, init) = layout(parties)?;
+        Barrier::of(Object::new_with(len, init)?)
     }
 
     fn of(object: Object) -> Result<Self, OpenError> {
@@ -363,3 +359,12 @@ impl fmt::Debug for Barrier {
 }
 
 travels!(Barrier, "sync.barrier", HEADER);
+named!(Barrier, "barrier", (parties: u32), layout, Barrier::of);
+
+fn layout(parties: u32) -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {
+    if parties == 0 || parties > PARTIES_MAX {
+        return Err(OpenError::InvalidInput(format!("a barrier has 1 to {PARTIES_MAX} parties")));
+    }
+    let init = move |fresh: &Fresh<'_>| Ok(fresh.set_u32(PARTIES, parties)?);
+    Ok((HEADER + 8 * parties as usize, init))
+}

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -62,6 +62,9 @@ pub(crate) struct Board {
     process: &'static Block,
 }
 
+/// The board for all that this process makes, from the first object on.
+static OWN: OnceLock<Arc<Board>> = OnceLock::new();
+
 /// Held while a process attaches, and while it forks: a fork in between would leave the child a copy of the
 /// description that stands for its parent's life.
 static ATTACHING: Mutex<()> = Mutex::new(());
@@ -69,15 +72,19 @@ static ATTACHING: Mutex<()> = Mutex::new(());
 impl Board {
     /// The board of this process, for all that it makes.
     pub(crate) fn of_this_process() -> io::Result<Arc<Board>> {
-        static BOARD: OnceLock<Arc<Board>> = OnceLock::new();
-        if let Some(board) = BOARD.get() {
-            return Ok(Arc::clone(board));
+        if let Some(board) = Board::made_by_this_process() {
+            return Ok(board);
         }
         let fd = memfd::shared("ipc-board", LEN)?;
         format(&Mapping::new(&fd, LEN, ipc_os::map::Access::ReadWrite)?, 0)?;
         let board = Arc::new(Board::new(Arc::new(fd), 0)?);
         // Another thread may have been quicker.
-        Ok(Arc::clone(BOARD.get_or_init(|| board)))
+        Ok(Arc::clone(OWN.get_or_init(|| board)))
+    }
+
+    /// As [`of_this_process`](Self::of_this_process), if there is one already.
+    pub(crate) fn made_by_this_process() -> Option<Arc<Board>> {
+        OWN.get().map(Arc::clone)
     }
 
     /// The board at `base` in the file, whose header has been checked and whose length is fixed.
@@ -94,9 +101,14 @@ impl Board {
             return Err(wrong("not a board: not a sealed memory file of its length"));
         }
         let mut header = [0; 12];
-        rustix_pread(&fd, &mut header, 0)?;
+        fd::read_exact_at(&fd, &mut header, 0)?;
         check_header(&header)?;
         Board::new(fd, 0)
+    }
+
+    /// Whether it lies with an object in one file.
+    pub(crate) fn is_in_the_file_of_its_object(&self) -> bool {
+        self.base != 0
     }
 
     pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {
@@ -151,6 +163,8 @@ impl Board {
         drop(alive);
 
         let seat = self.seat(k);
+        // No memory for it is an error here, and not a signal at the first touch.
+        memfd::reserve(&*self.fd, seat as u64, SEAT as u64)?;
         let epoch = seats.u64(seat + EPOCH)?;
         let old = epoch.load(Acquire) & EPOCH_MASK;
         // Whoever was here before is gone: this process holds the byte.
@@ -377,12 +391,6 @@ pub(crate) fn check_header(header: &[u8; 12]) -> io::Result<()> {
 fn seat_lock(k: usize) -> std::ops::Range<u64> {
     let byte = SEAT_LOCKS + k as u64;
     byte..byte + 1
-}
-
-fn rustix_pread(fd: impl AsFd, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::File::from(fd.as_fd().try_clone_to_owned()?);
-    file.read_exact_at(bytes, at)
 }
 
 /// Whether this process has ever forked: children may hold objects through its own descriptions.

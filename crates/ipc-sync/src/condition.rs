@@ -12,10 +12,10 @@ use ipc_os::map::{Word32, Word64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{LockError, OpenError};
-use crate::handle::travels;
+use crate::handle::{named, travels};
 use crate::id::Id;
 use crate::lock::{self, Lock, LockGuard};
-use crate::object::Object;
+use crate::object::{Fresh, Object};
 use crate::wait::{Nap, Rest};
 
 const WAITERS: usize = lock::LEN + 8;
@@ -82,9 +82,8 @@ struct Words {
 
 impl Place {
     fn new() -> Result<Self, OpenError> {
-        let object = Object::new(HEADER + 8 * WAITERS_DEFAULT as usize)?;
-        object.u32(WAITERS).map_err(io::Error::from)?.store(WAITERS_DEFAULT, Relaxed);
-        Place::of(object)
+        let (len, init) = layout()?;
+        Place::of(Object::new_with(len, init)?)
     }
 
     fn of(object: Object) -> Result<Self, OpenError> {
@@ -107,6 +106,13 @@ impl Place {
 }
 
 travels!(Place, "sync.condition", HEADER);
+
+named!(Condition, "condition", (), layout, Condition::of);
+
+fn layout() -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {
+    let init = |fresh: &Fresh<'_>| Ok(fresh.set_u32(WAITERS, WAITERS_DEFAULT)?);
+    Ok((HEADER + 8 * WAITERS_DEFAULT as usize, init))
+}
 
 /// How a condition travels.
 #[derive(Serialize, Deserialize)]
@@ -140,9 +146,13 @@ impl Condition {
     /// # Errors
     /// [`OpenError::NoSpace`], [`OpenError::Io`].
     pub fn new() -> Result<Self, OpenError> {
-        let place = Place::new()?;
-        let lock = Lock::of(place.object.clone())?;
-        Ok(Condition { place, lock, owns_lock: true })
+        let (len, init) = layout()?;
+        Condition::of(Object::new_with(len, init)?)
+    }
+
+    fn of(object: Object) -> Result<Self, OpenError> {
+        let lock = Lock::of(object.clone())?;
+        Ok(Condition { place: Place::of(object)?, lock, owns_lock: true })
     }
 
     /// A new one without a name, that belongs to `lock`.

@@ -9,7 +9,7 @@ use ipc_os::futex;
 use ipc_os::map::Word32;
 
 use crate::error::{OpenError, WaitError};
-use crate::handle::travels;
+use crate::handle::{layout, named, travels};
 use crate::object::Object;
 use crate::wait::{Nap, Rest};
 
@@ -154,3 +154,4 @@ impl fmt::Debug for Event {
 }
 
 travels!(Event, "sync.event", LEN);
+named!(Event, "event", (), || layout(LEN), Event::of);

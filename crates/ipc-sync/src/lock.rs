@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use std::time::Duration;
 use ipc_os::map::Word64;
 
 use crate::error::{LockError, OpenError, Owner};
-use crate::handle::travels;
+use crate::handle::{named, travels};
 use crate::id::{I, Id, Ownerless};
-use crate::object::Object;
+use crate::object::{Fresh, Object, Opening, Typed};
 use crate::raw::lock::{self as raw, OnDeath, Refused, Taken};
 use crate::thread::Me;
 use crate::wait::Nap;
@@ -231,6 +232,7 @@ impl fmt::Debug for Lock {
 }
 
 travels!(Lock, "sync.lock", LEN);
+named!(Lock, "lock", (), || Options::default().layout(), Lock::of);
 
 /// Choices for a new [`Lock`].
 #[derive(Debug, Clone, Default)]
@@ -252,10 +254,35 @@ impl Options {
     /// As of [`Lock::new`].
     #[expect(clippy::new_ret_no_self, clippy::wrong_self_convention, reason = "the word for an unnamed one")]
     pub fn new(self) -> Result<Lock, OpenError> {
-        let object = Object::new(LEN)?;
+        let (len, init) = self.layout()?;
+        Lock::of(Object::new_with(len, init)?)
+    }
+
+    /// Makes the lock with a name, as [`Lock::create`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn create(self, name: &str) -> Result<Lock, OpenError> {
+        self.named(Opening::Create, name)
+    }
+
+    /// Opens the lock of that name, or makes it, as [`Lock::open_or_create`]. The choices count if it is made.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_or_create(self, name: &str) -> Result<Lock, OpenError> {
+        self.named(Opening::OpenOrCreate, name)
+    }
+
+    fn named(self, opening: Opening, name: &str) -> Result<Lock, OpenError> {
+        let (len, init) = self.layout()?;
+        let typed = Typed { kind: "lock", len, fingerprint: 0, structure: "" };
+        Lock::of(Object::named(opening, name, &typed, init)?)
+    }
+
+    fn layout(self) -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {
         let flags = if self.passes_silently { PASSES_SILENTLY } else { 0 };
-        object.u32(FLAGS).map_err(std::io::Error::from)?.store(flags, Relaxed);
-        Lock::of(object)
+        Ok((LEN, move |fresh: &Fresh<'_>| Ok(fresh.set_u32(FLAGS, flags)?)))
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 
 use ipc_core::handle;
 use ipc_os::map::{Access, Mapping};
+use ipc_os::names::{NamedFile, USERS};
 use ipc_os::ofd::{self, Mode};
 use ipc_os::{fd, memfd};
 use parking_lot::Mutex;
@@ -27,11 +28,15 @@ pub(crate) struct File {
     identity: (u64, u64),
     map: Arc<Mapping>,
     role: Mutex<Role>,
+    /// What takes the name away with the last user; dropped after `role`, which is a copy of its description.
+    _named: Option<NamedFile>,
 }
 
 #[derive(Debug)]
 struct Role {
     fd: OwnedFd,
+    /// The file has a name, and who has it is one of its users.
+    named: bool,
     /// The process that the description is of: a forked child makes one of its own.
     process: u32,
     /// How often this process holds the object at an offset, and how long it is.
@@ -50,20 +55,54 @@ impl File {
     /// The file behind a descriptor of which it is known that its length is fixed. The descriptor is one without
     /// locks, or of somebody else: the file is opened again.
     pub(crate) fn of(fd: impl AsFd, len: usize) -> io::Result<Arc<File>> {
+        File::known_or(fd::identity(&fd)?, || {
+            let role = Role::new(fd::reopen(&fd)?, false);
+            File::map_of(&fd, len, role, None)
+        })
+    }
+
+    /// A file that this process has opened by name.
+    pub(crate) fn named(file: NamedFile, len: usize) -> io::Result<Arc<File>> {
+        File::known_or(file.identity(), || {
+            let role = Role::new(file.role().try_clone_to_owned()?, true);
+            let neutral = file.neutral()?;
+            File::map_of(neutral, len, role, Some(file))
+        })
+    }
+
+    /// A file with a name that came with a handle: whoever sent it is a user of it, and so is this process from now on.
+    pub(crate) fn named_received(fd: impl AsFd, len: usize) -> io::Result<Arc<File>> {
+        File::known_or(fd::identity(&fd)?, || {
+            let role = Role::new(fd::reopen(&fd)?, true);
+            if !ofd::try_lock(&role.fd, USERS, Mode::Read)? {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "its name is just being removed"));
+            }
+            File::map_of(&fd, len, role, None)
+        })
+    }
+
+    fn map_of(fd: impl AsFd, len: usize, role: Role, named: Option<NamedFile>) -> io::Result<File> {
         let identity = fd::identity(&fd)?;
+        // Mapped through a description that has no locks: a mapping keeps them.
+        let neutral = fd::reopen(&fd)?;
+        let map = Arc::new(Mapping::new(neutral, len, Access::ReadWrite)?);
+        Ok(File { identity, map, role: Mutex::new(role), _named: named })
+    }
+
+    fn known_or(identity: (u64, u64), make: impl FnOnce() -> io::Result<File>) -> io::Result<Arc<File>> {
         let mut files = FILES.lock();
         let files = files.get_or_insert_default();
         if let Some(known) = files.get(&identity).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        // Mapped through a description that has no locks: a mapping keeps them.
-        let neutral = fd::reopen(&fd)?;
-        let map = Arc::new(Mapping::new(neutral, len, Access::ReadWrite)?);
-        let role = Role { fd: fd::reopen(&fd)?, process: std::process::id(), held: HashMap::new() };
-        let file = Arc::new(File { identity, map, role: Mutex::new(role) });
+        let file = Arc::new(make()?);
         files.retain(|_, file| file.strong_count() != 0);
         files.insert(identity, Arc::downgrade(&file));
         Ok(file)
+    }
+
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     pub(crate) fn map(&self) -> &Arc<Mapping> {
@@ -126,7 +165,7 @@ impl File {
 
     /// A descriptor that holds the object as long as the message at hand is in flight. `None` if there is no message.
     pub(crate) fn in_flight(&self, at: Range<usize>) -> Option<io::Result<Arc<OwnedFd>>> {
-        let made = handle::shared(self.identity, || fd::reopen(&self.role()?.fd))?;
+        let made = handle::shared(self.identity, || self.role()?.another())?;
         Some(made.and_then(|fd| {
             if ofd::try_lock(&*fd, locks(&at), Mode::Read)? {
                 return Ok(fd);
@@ -144,7 +183,7 @@ impl File {
     fn role(&self) -> io::Result<parking_lot::MutexGuard<'_, Role>> {
         let mut role = self.role.lock();
         if role.process != std::process::id() {
-            let own = fd::reopen(&role.fd)?;
+            let own = role.another()?;
             for (start, (_, len)) in &role.held {
                 ofd::try_lock(&own, locks(&(*start..start + len)), Mode::Read)?;
             }
@@ -152,6 +191,22 @@ impl File {
             role.process = std::process::id();
         }
         Ok(role)
+    }
+}
+
+impl Role {
+    fn new(fd: OwnedFd, named: bool) -> Self {
+        Role { fd, named, process: std::process::id(), held: HashMap::new() }
+    }
+
+    /// Another description of the file, a user of its name if it has one.
+    fn another(&self) -> io::Result<OwnedFd> {
+        let fd = fd::reopen(&self.fd)?;
+        if self.named {
+            // Together with this one: nobody can be removing it.
+            ofd::try_lock(&fd, USERS, Mode::Read)?;
+        }
+        Ok(fd)
     }
 }
 

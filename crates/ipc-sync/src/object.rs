@@ -4,14 +4,15 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use ipc_core::handle::{Bundle, Kind};
 use ipc_os::futex::{self, Futex};
 use ipc_os::map::{Mapping, OutOfBounds, Word32, Word64};
-use ipc_os::{memfd, threads};
+use ipc_os::{fd, memfd, threads};
 use parking_lot::Mutex;
 use serde::de::{Deserializer, Error as _};
 use serde::ser::{Error as _, Serializer};
@@ -21,6 +22,8 @@ use crate::board::{self, Board};
 use crate::error::{OpenError, Owner};
 use crate::id::Id;
 use crate::memory::File;
+use crate::named;
+pub use crate::named::{Opening, Typed};
 use crate::raw::World;
 use crate::thread::{self, Me};
 use crate::wait::{Nap, Rest, Slumber, Spin};
@@ -64,6 +67,36 @@ impl Object {
         let board = Board::of_this_process()?;
         let (file, at, arena) = arena::allocate(len)?;
         Ok(Object(Arc::new(Inner { file, board, at, arena, spin: Spin::new() })))
+    }
+
+    /// As [`new`](Self::new), filled by `init` before anybody else can see it.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn new_with(len: usize, init: impl FnOnce(&Fresh<'_>) -> io::Result<()>) -> Result<Self, OpenError> {
+        let object = Object::new(len)?;
+        init(&Fresh { map: object.map(), at: object.0.at.clone() })?;
+        Ok(object)
+    }
+
+    /// One with a name. `init` fills it before anybody else can see it, if it is made.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn named(
+        opening: Opening,
+        name: &str,
+        typed: &Typed<'_>,
+        init: impl FnOnce(&Fresh<'_>) -> io::Result<()>,
+    ) -> Result<Self, OpenError> {
+        let (file, len) =
+            named::file(opening, name, typed, |map, at| init(&Fresh { map, at: at..at + typed.len }))?;
+        let neutral = Arc::new(file.neutral()?);
+        let file = File::named(file, named::OBJECT + len)?;
+        let board = known_board(file.identity(), || Board::new(neutral, named::BOARD))?;
+        let at = named::OBJECT..named::OBJECT + len;
+        file.hold(at.clone())?;
+        Ok(Object(Arc::new(Inner { file, board, at, arena: None, spin: Spin::new() })))
     }
 
     /// How many bytes it has: at least what was asked for.
@@ -221,7 +254,11 @@ impl Object {
             let held = held.map_err(|error| {
                 S::Error::custom(format_args!("a {} handle cannot be sent: {error}", kind.name()))
             })?;
-            bundle.descriptors = vec![held, Arc::clone(self.0.board.descriptor())];
+            bundle.descriptors = vec![held];
+            // One with a name has its board in the same file.
+            if !self.is_named() {
+                bundle.descriptors.push(Arc::clone(self.0.board.descriptor()));
+            }
         }
         bundle.serialize(kind, serializer)
     }
@@ -242,50 +279,113 @@ impl Object {
         if bundle.version != VERSION {
             return Err(broken("it is of another version of this crate"));
         }
-        let [file, board] = &bundle.descriptors[..] else { return Err(broken("not two descriptors")) };
+        let (file, board) = match &bundle.descriptors[..] {
+            [file, board] => (file, Some(board)),
+            [file] => (file, None),
+            _ => return Err(broken("not one or two descriptors")),
+        };
         let (Ok(start), Ok(len)) = (usize::try_from(bundle.offset), usize::try_from(bundle.length)) else {
             return Err(broken("a place that no memory has"));
         };
         if len < len_min || !start.is_multiple_of(UNIT) {
             return Err(broken("its place is too small, or not aligned"));
         }
-        let object =
-            Self::received(file.as_fd(), board, start, len).map_err(|error| broken(&error.to_string()))?;
+        let object = Self::received(file, board, start, len).map_err(|error| broken(&error.to_string()))?;
         Ok((object, bundle.fingerprint, bundle.metadata))
     }
 
-    fn received(file: impl AsFd, board: &Arc<OwnedFd>, start: usize, len: usize) -> io::Result<Self> {
+    fn received(file: &OwnedFd, board: Option<&Arc<OwnedFd>>, start: usize, len: usize) -> io::Result<Self> {
         let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-        let file_len = memfd::fixed_len(&file)
-            .and_then(|len| usize::try_from(len).ok())
-            .ok_or_else(|| wrong("its memory file could be cut short"))?;
-        let end = start.checked_add(len).filter(|end| *end <= file_len);
-        let at = start..end.ok_or_else(|| wrong("its place is outside of the memory file"))?;
-        let board = known_board(board)?;
-        let file = File::of(file, file_len)?;
+        let at = start..start.checked_add(len).ok_or_else(|| wrong("a place that no memory has"))?;
+        let outside = || wrong("its place is outside of the memory file");
+        let (file, board) = if let Some(board) = board {
+            let file_len = memfd::fixed_len(file)
+                .and_then(|len| usize::try_from(len).ok())
+                .ok_or_else(|| wrong("its memory file could be cut short"))?;
+            if at.end > file_len {
+                return Err(outside());
+            }
+            let identity = fd::identity(board)?;
+            let board = known_board(identity, || Board::received(Arc::clone(board)))?;
+            (File::of(file, file_len)?, board)
+        } else {
+            let (.., len) = named::read_header(file, fd::len(file)?)
+                .map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
+            if at != (named::OBJECT..named::OBJECT + len) {
+                return Err(outside());
+            }
+            let neutral = Arc::new(fd::reopen(file)?);
+            let file = File::named_received(file, at.end)?;
+            let board = known_board(file.identity(), || Board::new(neutral, named::BOARD))?;
+            (file, board)
+        };
         file.hold(at.clone())?;
-        let arena = None;
-        Ok(Object(Arc::new(Inner { file, board, at, arena, spin: Spin::new() })))
+        Ok(Object(Arc::new(Inner { file, board, at, arena: None, spin: Spin::new() })))
+    }
+
+    /// Whether it has a name, or had one when it was made.
+    pub fn is_named(&self) -> bool {
+        self.0.board.is_in_the_file_of_its_object()
     }
 }
 
-/// The board behind a descriptor that came with a handle: this process has one of each.
-fn known_board(fd: &Arc<OwnedFd>) -> io::Result<Arc<Board>> {
+/// The board in the file of that device and inode: this process has one of each.
+fn known_board(identity: (u64, u64), make: impl FnOnce() -> io::Result<Board>) -> io::Result<Arc<Board>> {
     static BOARDS: Mutex<Vec<((u64, u64), Weak<Board>)>> = Mutex::new(Vec::new());
-    let own = Board::of_this_process()?;
-    let identity = ipc_os::fd::identity(&**fd)?;
-    if ipc_os::fd::identity(&**own.descriptor())? == identity {
+    if let Some(own) = Board::made_by_this_process()
+        && fd::identity(&**own.descriptor())? == identity
+    {
         return Ok(own);
     }
     let mut boards = BOARDS.lock();
     boards.retain(|(_, board)| board.strong_count() != 0);
-    if let Some(board) = boards.iter().find(|(of, _)| *of == identity).and_then(|(_, board)| board.upgrade())
-    {
+    let known = boards.iter().find(|(of, _)| *of == identity).and_then(|(_, board)| board.upgrade());
+    if let Some(board) = known {
         return Ok(board);
     }
-    let board = Arc::new(Board::received(Arc::clone(fd))?);
+    let board = Arc::new(make()?);
     boards.push((identity, Arc::downgrade(&board)));
     Ok(board)
+}
+
+/// An object that nobody else can see yet.
+#[derive(Debug)]
+pub struct Fresh<'a> {
+    map: &'a Mapping,
+    at: Range<usize>,
+}
+
+impl Fresh<'_> {
+    fn inside(&self, offset: usize, len: usize) -> Result<usize, OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        if end > self.at.len() { Err(OutOfBounds) } else { Ok(self.at.start + offset) }
+    }
+
+    /// Writes the word of 32 bits at an offset.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn set_u32(&self, offset: usize, value: u32) -> Result<(), OutOfBounds> {
+        self.map.u32(self.inside(offset, 4)?)?.store(value, Relaxed);
+        Ok(())
+    }
+
+    /// Writes the word of 64 bits at an offset.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn set_u64(&self, offset: usize, value: u64) -> Result<(), OutOfBounds> {
+        self.map.u64(self.inside(offset, 8)?)?.store(value, Relaxed);
+        Ok(())
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`].
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        self.map.write(self.inside(offset, bytes.len())?, bytes)
+    }
 }
 
 impl World<AtomicU64> for Object {

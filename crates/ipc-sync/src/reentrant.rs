@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipc_os::map::Word64;
 
 use crate::error::{LockError, OpenError, Owner};
-use crate::handle::travels;
+use crate::handle::{layout, named, travels};
 use crate::id::{Id, TAGS};
 use crate::lock::{LEN, Outcome, lock_slowly};
 use crate::object::Object;
@@ -117,6 +117,7 @@ impl fmt::Debug for ReentrantLock {
 }
 
 travels!(ReentrantLock, "sync.reentrant-lock", LEN);
+named!(ReentrantLock, "reentrant-lock", (), || layout(LEN), ReentrantLock::of);
 
 /// Holds a [`ReentrantLock`] once until it is dropped. Belongs to the thread that took it.
 #[must_use = "the lock is released as soon as the guard is dropped"]

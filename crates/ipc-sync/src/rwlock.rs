@@ -11,10 +11,10 @@ use std::time::Duration;
 use ipc_os::map::{Word32, Word64};
 
 use crate::error::{LockError, OpenError, Owner};
-use crate::handle::travels;
+use crate::handle::{named, travels};
 use crate::id::{Id, Ownerless};
 use crate::lock::{died_of, refusal};
-use crate::object::Object;
+use crate::object::{Fresh, Object};
 use crate::raw::lock as word;
 use crate::raw::lock::OnDeath;
 use crate::raw::rwlock::{self as raw, Words};
@@ -94,12 +94,8 @@ impl RwLock {
     /// # Errors
     /// [`OpenError::InvalidInput`] for none or more than 4,096, else as of [`new`](Self::new).
     pub fn with_readers(readers: u32) -> Result<Self, OpenError> {
-        if readers == 0 || readers > READERS_MAX {
-            return Err(OpenError::InvalidInput(format!("a lock has places for 1 to {READERS_MAX} readers")));
-        }
-        let object = Object::new(HEADER + 8 * readers as usize)?;
-        object.u32(READERS).map_err(io::Error::from)?.store(readers, Relaxed);
-        RwLock::of(object)
+        let (len, init) = layout(readers)?;
+        RwLock::of(Object::new_with(len, init)?)
     }
 
     fn of(object: Object) -> Result<Self, OpenError> {
@@ -232,6 +228,15 @@ impl fmt::Debug for RwLock {
 }
 
 travels!(RwLock, "sync.rwlock", HEADER);
+named!(RwLock, "rwlock", (), || layout(READERS_DEFAULT), RwLock::of);
+
+fn layout(readers: u32) -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {
+    if readers == 0 || readers > READERS_MAX {
+        return Err(OpenError::InvalidInput(format!("a lock has places for 1 to {READERS_MAX} readers")));
+    }
+    let init = move |fresh: &Fresh<'_>| Ok(fresh.set_u32(READERS, readers)?);
+    Ok((HEADER + 8 * readers as usize, init))
+}
 
 /// Has a [`RwLock`] for reading until it is dropped. Belongs to the thread that took it.
 #[must_use = "the lock is released as soon as the guard is dropped"]

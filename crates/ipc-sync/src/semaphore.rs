@@ -11,9 +11,9 @@ use ipc_os::futex;
 use ipc_os::map::{Word32, Word64};
 
 use crate::error::{OpenError, WaitError};
-use crate::handle::travels;
+use crate::handle::{named, travels};
 use crate::id::Id;
-use crate::object::Object;
+use crate::object::{Fresh, Object};
 use crate::raw::latch::{LatchGuard, Latched, latch};
 use crate::wait::{Nap, Rest};
 
@@ -92,19 +92,8 @@ impl Semaphore {
     /// # Errors
     /// [`OpenError::InvalidInput`] for more than 2,147,483,647; [`OpenError::NoSpace`], [`OpenError::Io`].
     pub fn new(permits: u32) -> Result<Self, OpenError> {
-        Semaphore::make(permits, PERMITS_MAX)
-    }
-
-    fn make(permits: u32, bound: u32) -> Result<Self, OpenError> {
-        if permits > bound {
-            return Err(OpenError::InvalidInput(format!("a semaphore has at most {bound} permits")));
-        }
-        let holders = permits.clamp(HOLDERS_MIN, HOLDERS_MAX);
-        let object = Object::new(HEADER + HOLDER * holders as usize)?;
-        for (offset, value) in [(TOTAL, permits), (BOUND, bound), (FREE, permits), (HOLDERS, holders)] {
-            object.u32(offset).map_err(io::Error::from)?.store(value, Relaxed);
-        }
-        Semaphore::of(object)
+        let (len, init) = layout(permits, PERMITS_MAX)?;
+        Semaphore::of(Object::new_with(len, init)?)
     }
 
     fn of(object: Object) -> Result<Self, OpenError> {
@@ -323,6 +312,21 @@ impl fmt::Debug for Semaphore {
 }
 
 travels!(Semaphore, "sync.semaphore", HEADER);
+named!(Semaphore, "semaphore", (permits: u32), |permits| layout(permits, PERMITS_MAX), Semaphore::of);
+
+fn layout(permits: u32, bound: u32) -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {
+    if permits > PERMITS_MAX {
+        return Err(OpenError::InvalidInput(format!("a semaphore has at most {PERMITS_MAX} permits")));
+    }
+    let holders = permits.clamp(HOLDERS_MIN, HOLDERS_MAX);
+    let init = move |fresh: &Fresh<'_>| {
+        for (offset, value) in [(TOTAL, permits), (BOUND, bound), (FREE, permits), (HOLDERS, holders)] {
+            fresh.set_u32(offset, value)?;
+        }
+        Ok(())
+    };
+    Ok((HEADER + HOLDER * holders as usize, init))
+}
 
 /// A permit of a [`Semaphore`], which comes back when this is dropped or its process ends.
 ///
@@ -386,10 +390,12 @@ impl BoundedSemaphore {
     /// # Errors
     /// As of [`Semaphore::new`].
     pub fn new(permits: u32) -> Result<Self, OpenError> {
-        if permits > PERMITS_MAX {
-            return Err(OpenError::InvalidInput(format!("a semaphore has at most {PERMITS_MAX} permits")));
-        }
-        Ok(BoundedSemaphore(Semaphore::make(permits, permits)?))
+        let (len, init) = layout(permits, permits)?;
+        BoundedSemaphore::of(Object::new_with(len, init)?)
+    }
+
+    fn of(object: Object) -> Result<Self, OpenError> {
+        Ok(BoundedSemaphore(Semaphore::of(object)?))
     }
 
     /// As [`Semaphore::acquire`].
@@ -446,6 +452,14 @@ impl<'de> serde::Deserialize<'de> for BoundedSemaphore {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let kind = ipc_core::handle_kind!("sync.bounded-semaphore");
         let (object, ..) = Object::deserialize(kind, HEADER, deserializer)?;
-        Ok(BoundedSemaphore(Semaphore::of(object).map_err(serde::de::Error::custom)?))
+        BoundedSemaphore::of(object).map_err(serde::de::Error::custom)
     }
 }
+
+named!(
+    BoundedSemaphore,
+    "bounded-semaphore",
+    (permits: u32),
+    |permits| layout(permits, permits),
+    BoundedSemaphore::of
+);
