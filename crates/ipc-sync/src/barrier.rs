@@ -276,7 +276,8 @@ impl Barrier {
             {
                 continue;
             }
-            let parties: Vec<Id> = self.seated(generation).collect();
+            // Who died as the last one, with the latch, has no seat any more.
+            let parties: Vec<Id> = self.seated(generation).chain(Id::of(self.latch.load(Relaxed))).collect();
             let word: &AtomicU32 = &self.state;
             rest =
                 self.object.rest((word.into(), state | SLEEPERS), &parties, nap).map_err(BarrierError::Io)?;
@@ -335,7 +336,8 @@ impl Barrier {
     }
 
     fn any_dead(&self, generation: u32) -> bool {
-        self.seated(generation).any(|id| self.object.board().dead(id))
+        let latched = Id::of(self.latch.load(Relaxed));
+        self.seated(generation).chain(latched).any(|id| self.object.board().dead(id))
     }
 
     fn latched(&self) -> Result<LatchGuard<'_>, BarrierError> {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
-use ipc_os::futex::{self, Futex};
+use ipc_os::futex;
 use ipc_os::map::Mapping;
 use ipc_os::ofd::{self, Mode};
 use ipc_os::robust::{OWNER_DIED, WAITERS};
@@ -231,15 +231,8 @@ impl Board {
         }
         let Ok(live) = seats.u32(self.live(id.k(), id.j())) else { return false };
         let word = live.load(Acquire);
-        if word & OWNER_DIED == 0 {
-            return false;
-        }
-        if word & WAITERS != 0 {
-            // The kernel has woken one of those who watch.
-            live.fetch_and(!WAITERS, Relaxed);
-            futex::wake_all(live.into());
-        }
-        true
+        pass_on(live, word);
+        word & OWNER_DIED != 0
     }
 
     fn gone_in(&self, seats: &Mapping, id: Id) -> bool {
@@ -284,25 +277,25 @@ impl Board {
 
     /// The live word of an owner and what it is now, with the mark that somebody watches it: for a sleep that its
     /// death is to end. `None` if there is nothing to watch; also if it has just died.
-    pub(crate) fn watch(&self, id: Id) -> Option<(Futex<'_>, u32)> {
+    pub(crate) fn watch(&self, id: Id) -> Option<Watched<'_>> {
         if id.j() >= THREADS {
             return None;
         }
         self.watch_word(self.seats().ok()?.u32(self.live(id.k(), id.j())).ok()?)
     }
 
-    fn watch_word<'a>(&self, live: &'a AtomicU32) -> Option<(Futex<'a>, u32)> {
+    fn watch_word<'a>(&self, live: &'a AtomicU32) -> Option<Watched<'a>> {
         let mut word = live.load(Relaxed);
         loop {
             if word == 0 || word & OWNER_DIED != 0 {
                 return None;
             }
             if word & WAITERS != 0 {
-                return Some((live.into(), word));
+                return Some((live, word));
             }
             // Relaxed: the kernel compares it again before anybody sleeps.
             match live.compare_exchange_weak(word, word | WAITERS, Relaxed, Relaxed) {
-                Ok(_) => return Some((live.into(), word | WAITERS)),
+                Ok(_) => return Some((live, word | WAITERS)),
                 Err(now) => word = now,
             }
         }
@@ -310,7 +303,7 @@ impl Board {
 
     /// One live word of each process that is here, but of this one: for a sleep that any death should make look
     /// again. At most `max`.
-    pub(crate) fn watch_all(&self, max: usize) -> Vec<(Futex<'_>, u32)> {
+    pub(crate) fn watch_all(&self, max: usize) -> Vec<Watched<'_>> {
         let (Ok(seats), Ok(me)) = (self.seats(), self.my_process()) else { return Vec::new() };
         let mut words = Vec::new();
         for k in (1..SEATS).filter(|k| *k != me.k()) {
@@ -330,7 +323,7 @@ impl Board {
     }
 
     /// A live word of the process in seat k.
-    pub(crate) fn watch_process(&self, k: usize) -> Option<(Futex<'_>, u32)> {
+    pub(crate) fn watch_process(&self, k: usize) -> Option<Watched<'_>> {
         let seats = self.seats().ok()?;
         (0..THREADS).find_map(|j| self.watch_word(seats.u32(self.live(k, j)).ok()?))
     }
@@ -364,6 +357,18 @@ impl Drop for Board {
             drop(unsafe { Box::from_raw(seats) });
         }
         wiped::release(self.process);
+    }
+}
+
+/// A live word that a sleep watches, and what it was.
+pub(crate) type Watched<'a> = (&'a AtomicU32, u32);
+
+/// The kernel wakes one of those who watch a word that it marks: whoever sees the mark wakes the others, also if it
+/// was woken by something else.
+pub(crate) fn pass_on(live: &AtomicU32, word: u32) {
+    if word & OWNER_DIED != 0 && word & WAITERS != 0 {
+        live.fetch_and(!WAITERS, Relaxed);
+        futex::wake_all(live.into());
     }
 }
 

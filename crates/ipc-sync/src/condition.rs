@@ -243,7 +243,8 @@ impl Condition {
         };
         me.hold();
         drop(guard);
-        let waited = self.wait_at(index, me.id, nap);
+        let mut index = index;
+        let waited = self.wait_at(&mut index, me.id, nap);
         let locked = self.lock.lock();
         // With the lock, or without it for ever: the word is this thread's own.
         let word: &AtomicU64 = &self.place.words.waiters[index];
@@ -260,8 +261,10 @@ impl Condition {
         let first = next.load(Relaxed) as usize;
         let index = (0..waiters.len()).map(|n| first.wrapping_add(n) % waiters.len()).find(|index| {
             let w = waiters[*index].load(Relaxed);
-            // A dead one that was notified is left to those who pass its notification on.
-            Id::of(w).is_none_or(|id| w & NOTIFIED == 0 && self.place.object.board().dead(id))
+            // A dead one that was notified is left to those whom its notification goes to, if there are any.
+            Id::of(w).is_none_or(|id| {
+                self.place.object.board().dead(id) && (w & NOTIFIED == 0 || self.waiting() == 0)
+            })
         })?;
         waiters[index].store(me.word(), Relaxed);
         next.store((index as u32).wrapping_add(1), Relaxed);
@@ -269,9 +272,9 @@ impl Condition {
     }
 
     /// Without the lock: until this waiter is notified, its time is over, or the lock is in a state that it has to be told
-    /// of.
-    fn wait_at(&self, index: usize, me: Id, nap: &mut Nap) -> Result<(), LockError> {
-        let word: &AtomicU64 = &self.place.words.waiters[index];
+    /// of. `index` is where its word is, and may become another.
+    fn wait_at(&self, index: &mut usize, me: Id, nap: &mut Nap) -> Result<(), LockError> {
+        let word: &AtomicU64 = &self.place.words.waiters[*index];
         let object = &self.place.object;
         // Acquire: with the Release of `notify`.
         let notified = || word.load(Acquire) & NOTIFIED != 0;
@@ -299,25 +302,43 @@ impl Condition {
         }
     }
 
-    /// A waiter that died after it was notified: its notification becomes this one's. Whether there was one.
-    fn inherit(&self, index: usize, me: Id) -> bool {
+    /// A waiter that died after it was notified: its notification becomes this one's, and so does its place, in one step:
+    /// whoever is killed when, the notification is neither lost nor doubled. Whether there was one.
+    fn inherit(&self, index: &mut usize, me: Id) -> bool {
         let waiters = &self.place.words.waiters;
-        let dead = waiters.iter().find_map(|word| {
+        let dead = waiters.iter().enumerate().find_map(|(place, word)| {
             let w = word.load(Acquire);
             let dead = w & NOTIFIED != 0 && Id::of(w).is_some_and(|id| self.place.object.board().dead(id));
-            dead.then_some((word, w))
+            dead.then_some((place, w))
         });
-        let Some((word, w)) = dead else { return false };
-        // First its own, then the other's: killed in between, there is one notification too many and not one too few.
-        let mine = waiters[index].load(Relaxed);
-        if Id::of(mine) != Some(me) || mine & NOTIFIED != 0 {
-            return mine & NOTIFIED != 0;
+        let Some((place, w)) = dead else { return false };
+        if waiters[place].compare_exchange(w, me.word() | NOTIFIED, AcqRel, Relaxed).is_err() {
+            return false;
         }
-        if waiters[index].compare_exchange(mine, mine | NOTIFIED, AcqRel, Relaxed).is_ok() {
-            // If somebody else was quicker, this one wakes for no reason.
-            let _quicker = word.compare_exchange(w, 0, AcqRel, Relaxed);
+        let own = waiters[*index].swap(0, AcqRel);
+        *index = place;
+        if own & NOTIFIED != 0 {
+            // It was notified at that moment itself, and has two now. The other is for somebody else.
+            self.pass_on();
         }
         true
+    }
+
+    /// Notifies one that waits, for one that was notified twice.
+    fn pass_on(&self) {
+        for word in &self.place.words.waiters {
+            let w = word.load(Relaxed);
+            let Some(id) = Id::of(w) else { continue };
+            if w & NOTIFIED == 0
+                && !self.place.object.board().dead(id)
+                && word.compare_exchange(w, id.word() | NOTIFIED, AcqRel, Relaxed).is_ok()
+            {
+                if w & SLEEPS != 0 {
+                    futex::wake_all((&**word).into());
+                }
+                return;
+            }
+        }
     }
 
     /// Notifies the one that has waited longest. How many that were: 0 if nobody waits.
@@ -348,28 +369,23 @@ impl Condition {
         // Places are taken in turn: behind the newest is the oldest.
         let first = next.load(Relaxed) as usize;
         let mut notified = 0;
-        // What the dead were notified of goes to somebody else.
-        let mut owed = count;
         for n in 0..waiters.len() {
-            if notified >= owed {
+            if notified >= count {
                 break;
             }
             let word: &AtomicU64 = &waiters[first.wrapping_add(n) % waiters.len()];
             let mut w = word.load(Relaxed);
-            while let Some(id) = Id::of(w) {
+            // Those that were notified are on their way; if they are dead, their notification goes to one that sleeps, at
+            // its next tick.
+            while let Some(id) = Id::of(w).filter(|_| w & NOTIFIED == 0) {
                 let dead = self.place.object.board().dead(id);
-                if !dead && w & NOTIFIED != 0 {
-                    break;
-                }
                 let next = if dead { 0 } else { id.word() | NOTIFIED };
                 // Release: with the Acquire of the waiter, though it takes the lock anyway.
                 if let Err(now) = word.compare_exchange(w, next, Release, Relaxed) {
                     w = now;
                     continue;
                 }
-                if dead {
-                    owed = owed.saturating_add(usize::from(w & NOTIFIED != 0));
-                } else {
+                if !dead {
                     notified += 1;
                     if w & SLEEPS != 0 {
                         futex::wake_all(word.into());

@@ -69,7 +69,15 @@ impl Lock {
         Options::default()
     }
 
-    pub(crate) fn of(object: Object) -> Result<Self, OpenError> {
+    /// How many bytes of an object a lock takes, at its beginning.
+    pub const LEN: usize = LEN;
+
+    /// The lock at the beginning of an object, for crates that put more into one. Zeros are a free lock; the others
+    /// who share the object must use its first [`LEN`](Self::LEN) bytes as a lock too.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] for an object that is too short.
+    pub fn of(object: Object) -> Result<Self, OpenError> {
         let word = object.word64(WORD).map_err(std::io::Error::from)?;
         let flags = object.u32(FLAGS).map_err(std::io::Error::from)?.load(Relaxed);
         let on_death = if flags & PASSES_SILENTLY == 0 { OnDeath::Tell } else { OnDeath::Pass };
@@ -278,6 +286,14 @@ impl Options {
         let (len, init) = self.layout()?;
         let typed = Typed { kind: "lock", len, fingerprint: 0, structure: "" };
         Lock::of(Object::named(opening, name, &typed, init)?)
+    }
+
+    /// Writes the choices into the beginning of a new object that [`Lock::of`] is to find a lock in.
+    ///
+    /// # Errors
+    /// If it is too short.
+    pub fn prepare(self, fresh: &Fresh<'_>) -> io::Result<()> {
+        self.layout().map_err(io::Error::other)?.1(fresh)
     }
 
     fn layout(self) -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {

@@ -197,25 +197,32 @@ impl Object {
     /// is for: their threads' deaths, or their processes' if it is those that own something.
     pub(crate) fn rest(&self, word: (Futex<'_>, u32), owners: &[Id], nap: &mut Nap) -> io::Result<Rest> {
         let board = &self.0.board;
-        let mut words = Vec::with_capacity(2);
+        let mut watched = Vec::with_capacity(1);
         for owner in owners.iter().take(WATCHED_MAX) {
-            if board.dead(*owner) {
-                return Ok(Rest::Woken);
-            }
             let live = if owner.is_thread() { board.watch(*owner) } else { board.watch_process(owner.k()) };
             match live {
-                Some(live) => words.push(live),
+                Some(live) => watched.push(live),
                 // Its threads are dead or have never been here: its end cannot be far, or is not announced.
                 None if !owner.is_thread() && board.is_dying(owner.k()) => nap.hurry(),
                 None => {}
             }
+            // Judged after it is watched, not before: its seat may have been taken by another meanwhile, and the word be
+            // that one's.
+            if board.dead(*owner) {
+                return Ok(Rest::Woken);
+            }
         }
         if nap.ticks() > 0 {
             // Somebody who was woken and then killed is noticed by those who sleep on.
-            words.extend(board.watch_all(WATCHED_MAX - words.len()));
+            watched.extend(board.watch_all(WATCHED_MAX - watched.len()));
         }
+        let mut words: Vec<_> = watched.iter().map(|(live, now)| ((*live).into(), *now)).collect();
         words.push(word);
-        match nap.sleep(&words)? {
+        let slumber = nap.sleep(&words)?;
+        for (live, _) in watched {
+            board::pass_on(live, live.load(Relaxed));
+        }
+        match slumber {
             Slumber::Woken => return Ok(Rest::Woken),
             Slumber::TimedOut => return Ok(Rest::TimedOut),
             Slumber::Tick => {}

@@ -98,7 +98,22 @@ impl RwLock {
         RwLock::of(Object::new_with(len, init)?)
     }
 
-    fn of(object: Object) -> Result<Self, OpenError> {
+    /// How many bytes of an object a lock for the usual number of readers takes, at its beginning.
+    pub const LEN: usize = HEADER + 8 * READERS_DEFAULT as usize;
+
+    /// Writes a free lock for the usual number of readers into the beginning of a new object, for [`of`](Self::of).
+    ///
+    /// # Errors
+    /// If it is too short.
+    pub fn prepare(fresh: &Fresh<'_>) -> io::Result<()> {
+        layout(READERS_DEFAULT).map_err(io::Error::other)?.1(fresh)
+    }
+
+    /// The lock at the beginning of an object, for crates that put more into one.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] if there is none.
+    pub fn of(object: Object) -> Result<Self, OpenError> {
         let readers = object.u32(READERS).map_err(io::Error::from)?.load(Relaxed);
         if readers == 0 || readers > READERS_MAX || HEADER + 8 * readers as usize > object.len() {
             return Err(OpenError::Io(raw::scribbled()));

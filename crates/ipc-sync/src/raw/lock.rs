@@ -74,6 +74,22 @@ pub(crate) fn acquire<A: Word, P: World<A>>(
 ) -> Result<Taken, Refused> {
     // W once this thread has slept: it may have been the one that was woken for all.
     let mut slept = 0;
+    let result = acquire_or_refuse(word, me, world, on_death, nap, &mut slept);
+    if result.is_err() && slept != 0 {
+        // It may have been woken just before it gave up, and the lock be taken again by one that knows of no sleepers.
+        world.wake(word, 1);
+    }
+    result
+}
+
+fn acquire_or_refuse<A: Word, P: World<A>>(
+    word: &A,
+    me: Id,
+    world: &P,
+    on_death: OnDeath,
+    nap: &mut Nap,
+    slept: &mut u64,
+) -> Result<Taken, Refused> {
     let mut spun = false;
     loop {
         // Relaxed: whoever gets the lock does so by a compare-and-swap that acquires.
@@ -81,7 +97,7 @@ pub(crate) fn acquire<A: Word, P: World<A>>(
         let Some(owner) = Id::of(w) else {
             if w & I == 0 {
                 // Acquire: with the Release of `release`.
-                if word.cas(w, me.word() | (w & W) | slept, Acquire).is_ok() {
+                if word.cas(w, me.word() | (w & W) | *slept, Acquire).is_ok() {
                     return Ok(Taken::Free);
                 }
                 continue;
@@ -125,7 +141,7 @@ pub(crate) fn acquire<A: Word, P: World<A>>(
         if w & W == 0 && word.cas(w, w | W, Relaxed).is_err() {
             continue;
         }
-        slept = W;
+        *slept = W;
         match world.sleep(word, w | W, owner, nap) {
             Ok(Rest::Woken | Rest::TimedOut) => {}
             Ok(Rest::Abandoned) => return Err(Refused::Abandoned),

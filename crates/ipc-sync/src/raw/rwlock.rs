@@ -111,7 +111,7 @@ pub(crate) fn write<A: Word, P: World<A>>(
                 if Id::of(w) != Some(dead) {
                     continue;
                 }
-                if words.may_have_written() && on_death == OnDeath::Recover {
+                if on_death == OnDeath::Recover && (words.may_have_written() || w & I != 0) {
                     break lock::acquire(words.writer(), me, world, OnDeath::Recover, nap)?;
                 }
                 pass_or_tell(words, w, dead, world, on_death)?;
@@ -122,6 +122,10 @@ pub(crate) fn write<A: Word, P: World<A>>(
             Err(refused) => return Err(refused),
         }
     };
+    if taken == Taken::Free {
+        // It may be left over from one that was given up.
+        words.set_phase(false);
+    }
     A::fence();
     for index in 0..words.places() {
         if let Err(refused) = wait_for_reader(words.place(index), me, world, nap) {

@@ -1,0 +1,185 @@
+//! A value that is only touched with its lock.
+//!
+//! ```text
+//!   0  lock (64 bytes)
+//!  64  the value
+//! ```
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::size_of;
+use std::time::Duration;
+
+use ipc_sync::object::{Fresh, Object, Opening};
+use ipc_sync::options::LockOptions;
+use ipc_sync::{Lock, LockError, LockGuard, OpenError, Owner};
+
+use crate::Plain;
+use crate::typed::{self, travels};
+
+/// A value of a plain type that processes share, and touch one at a time.
+///
+/// A handle: clone it, put it into a message or the arguments of a worker, and it is the same mutex there. The guard gives
+/// copies of the value and takes new ones; no reference into shared memory is had. If the owner dies, the next one is told
+/// ([`LockError::OwnerDied`]), and recovers the value as it was left.
+///
+/// ```
+/// let total = ipc_shm::Mutex::new([0_u64; 4])?;
+/// total.lock()?.update(|mut total| { total[1] += 5; total });
+/// assert_eq!(total.lock()?.get(), [0, 5, 0, 0]);
+/// # Ok::<(), ipc_core::Error>(())
+/// ```
+pub struct Mutex<T> {
+    object: Object,
+    lock: Lock,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Mutex<T> {
+    fn clone(&self) -> Self {
+        Mutex { object: self.object.clone(), lock: self.lock.clone(), of: PhantomData }
+    }
+}
+
+impl<T: Plain> Mutex<T> {
+    const LEN: usize = Lock::LEN + size_of::<T>();
+
+    /// A new one without a name.
+    ///
+    /// # Errors
+    /// [`OpenError::NoSpace`], [`OpenError::Io`].
+    pub fn new(value: T) -> Result<Self, OpenError> {
+        Mutex::of(Object::new_with(Self::LEN, |fresh| Self::prepare(fresh, value))?)
+    }
+
+    /// Makes one with a name, which other processes of this user can [`open`](Self::open). The name goes with the last
+    /// of those who have it, also if they are killed.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyExists`] if somebody has one of that name, and what else [`OpenError`] says.
+    pub fn create(name: &str, value: T) -> Result<Self, OpenError> {
+        let init = |fresh: &Fresh<'_>| Self::prepare(fresh, value);
+        Mutex::of(typed::named::<T>(Opening::Create, "mutex", name, Self::LEN, init)?)
+    }
+
+    /// Opens the one of that name.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`]; [`OpenError::Mismatch`] if it holds a value of another type; and what else
+    /// [`OpenError`] says.
+    pub fn open(name: &str) -> Result<Self, OpenError> {
+        Mutex::of(typed::named::<T>(Opening::Open, "mutex", name, Self::LEN, |_| Ok(()))?)
+    }
+
+    /// Opens the one of that name, or makes it. Of several processes that do so at once, all get the same.
+    ///
+    /// # Errors
+    /// As of [`create`](Self::create) and [`open`](Self::open).
+    pub fn open_or_create(name: &str, value: T) -> Result<Self, OpenError> {
+        let init = |fresh: &Fresh<'_>| Self::prepare(fresh, value);
+        Mutex::of(typed::named::<T>(Opening::OpenOrCreate, "mutex", name, Self::LEN, init)?)
+    }
+
+    fn prepare(fresh: &Fresh<'_>, value: T) -> io::Result<()> {
+        LockOptions::default().prepare(fresh)?;
+        Ok(fresh.write(Lock::LEN, value.as_bytes())?)
+    }
+
+    fn of(object: Object) -> Result<Self, OpenError> {
+        Ok(Mutex { lock: Lock::of(object.clone())?, object, of: PhantomData })
+    }
+
+    /// Takes the lock, waiting as long as it takes.
+    ///
+    /// # Errors
+    /// Those of [`Lock::lock`](ipc_sync::Lock::lock).
+    pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
+        Ok(MutexGuard { mutex: self, lock: self.lock.lock()? })
+    }
+
+    /// Takes the lock if that needs no waiting.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`], else as of [`lock`](Self::lock).
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
+        Ok(MutexGuard { mutex: self, lock: self.lock.try_lock()? })
+    }
+
+    /// Takes the lock within that time.
+    ///
+    /// # Errors
+    /// [`LockError::Timeout`], else as of [`lock`](Self::lock).
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>, LockError> {
+        Ok(MutexGuard { mutex: self, lock: self.lock.lock_timeout(timeout)? })
+    }
+
+    /// Takes the lock also when its owner died, to repair the value: see [`Lock::recover`](ipc_sync::Lock::recover).
+    ///
+    /// # Errors
+    /// Those of [`Lock::recover`](ipc_sync::Lock::recover).
+    pub fn recover(&self) -> Result<MutexGuard<'_, T>, LockError> {
+        Ok(MutexGuard { mutex: self, lock: self.lock.recover()? })
+    }
+
+    /// Takes a value that was given up into use again. Whether it was.
+    pub fn reset(&self) -> bool {
+        self.lock.reset()
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+travels!(Mutex, "shm.mutex", Mutex::<T>::LEN);
+
+/// Holds the lock of a [`Mutex`] until it is dropped. Belongs to the thread that took it.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    lock: LockGuard<'a>,
+}
+
+impl<T: Plain> MutexGuard<'_, T> {
+    /// The value.
+    pub fn get(&self) -> T {
+        typed::read(&self.mutex.object, Lock::LEN)
+    }
+
+    /// Sets the value. Killed in the middle of this, the process leaves it half written, and the next owner is told.
+    pub fn set(&self, value: T) {
+        typed::write(&self.mutex.object, Lock::LEN, &value);
+    }
+
+    /// Replaces the value by what `f` makes of it, and gives the one before.
+    pub fn update(&self, f: impl FnOnce(T) -> T) -> T {
+        let before = self.get();
+        self.set(f(before));
+        before
+    }
+
+    /// The process that died holding the lock, if the value has not been declared repaired since.
+    pub fn died(&self) -> Option<Owner> {
+        self.lock.died()
+    }
+
+    /// Says that the value is consistent again.
+    pub fn repaired(&self) {
+        self.lock.repaired();
+    }
+
+    /// Says that the value cannot be repaired: everybody gets [`LockError::GivenUp`] until somebody calls
+    /// [`Mutex::reset`].
+    pub fn give_up(self) {
+        self.lock.give_up();
+    }
+}
+
+impl<T: Plain + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MutexGuard").field(&self.get()).finish()
+    }
+}
