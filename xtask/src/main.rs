@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod consumers;
+mod crash;
 mod examples;
 mod failure;
 mod tidy;
@@ -27,6 +28,7 @@ struct Cli {
 enum Task {
     Tour(tour::Flags),
     Bench(bench::Flags),
+    Crash(crash::Flags),
     Ci(ci::Flags),
     Tidy(tidy::Flags),
 }
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Tour(flags) => tour::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
+        Task::Crash(flags) => crash::run(&flags),
         Task::Ci(flags) => ci::run(&flags),
         Task::Tidy(flags) => tidy::run(&flags),
     };

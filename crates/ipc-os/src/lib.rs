@@ -15,6 +15,7 @@ pub mod ofd;
 pub mod pidfd;
 pub mod pipe;
 pub mod robust;
+pub mod sigbus;
 pub mod signals;
 mod sigpipe;
 pub mod socket;

@@ -15,6 +15,7 @@ use crate::handle::{named, travels};
 use crate::id::Id;
 use crate::object::{Fresh, Object};
 use crate::raw::latch::{LatchGuard, Latched, latch};
+use crate::thread::Me;
 use crate::wait::{Nap, Rest};
 
 const PARTIES: usize = 8;
@@ -115,8 +116,9 @@ impl Barrier {
 
     /// How many wait now.
     pub fn waiting(&self) -> u32 {
-        let generation = self.state.load(Acquire) / ONCE;
-        self.seated(generation).count() as u32
+        let state = self.state.load(Acquire);
+        // Those who waited when it was broken are told, and gone or about to be.
+        if state & BROKEN != 0 { 0 } else { self.seated(state / ONCE).count() as u32 }
     }
 
     /// Whether it is broken.
@@ -202,19 +204,26 @@ impl Barrier {
         let Ok(seat) = self.object.u64(HEADER + 8 * number as usize) else {
             return Err(BarrierError::Broken);
         };
+        /// Holds its seat, as far as the thread's end is concerned, also if the action panics.
+        struct Seated(Me);
+        impl Drop for Seated {
+            fn drop(&mut self) {
+                self.0.let_go();
+            }
+        }
         // As long as its seat names it.
         me.hold();
+        let _seated = Seated(me);
         seat.store(me.id.word() | u64::from(generation & 3), Release);
-        let result = if number + 1 == self.parties {
+        if number + 1 == self.parties {
             self.state.fetch_or(ACTION, Release);
             drop(latched);
-            self.act(generation, action)
+            self.act(generation, action)?;
         } else {
             drop(latched);
-            self.wait_for(generation, &mut nap)
-        };
-        me.let_go();
-        result.map(|()| number)
+            self.wait_for(generation, &mut nap)?;
+        }
+        Ok(number)
     }
 
     /// As the last one.

@@ -234,7 +234,8 @@ impl Condition {
         if !guard.lock().is(&self.lock) {
             return Err(LockError::WrongLock);
         }
-        let me = guard.me();
+        // Not the guard's: the lock may be on another process's board.
+        let me = self.place.object.me().map_err(LockError::Io)?;
         let Some(index) = self.take_place(me.id) else {
             drop(guard);
             let word: AtomicU32 = AtomicU32::new(0);

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ipc_os::map::Word64;
+use ipc_os::robust::thread_id;
 
 use crate::error::{LockError, OpenError, Owner};
 use crate::handle::{layout, named, travels};
-use crate::id::{Id, TAGS};
+use crate::id::Id;
 use crate::lock::{LEN, Outcome, lock_slowly};
 use crate::object::Object;
 use crate::raw::lock::{self as raw, OnDeath};
@@ -19,6 +20,8 @@ use crate::wait::Nap;
 
 /// How often the owner has it. Written by the owner alone.
 const DEPTH: usize = 12;
+/// The thread that has it, if the owner's word names the process as a whole. Written by the owner alone.
+const THREAD: usize = 16;
 
 /// A lock that the thread that holds it may take again; it is free when all its guards are gone.
 ///
@@ -51,11 +54,29 @@ impl ReentrantLock {
     fn of(object: Object) -> Result<Self, OpenError> {
         let word = object.word64(0).map_err(std::io::Error::from)?;
         object.u32(DEPTH).map_err(std::io::Error::from)?;
+        object.u64(THREAD).map_err(std::io::Error::from)?;
         Ok(ReentrantLock { object, word })
     }
 
     fn depth(&self) -> &AtomicU32 {
         self.object.u32(DEPTH).expect("checked when it was made")
+    }
+
+    fn thread(&self) -> &AtomicU64 {
+        self.object.u64(THREAD).expect("checked when it was made")
+    }
+
+    /// As whom this thread has the lock, if it does: a thread that had no word of its own when it took it has it in the
+    /// name of its process.
+    fn mine(&self, me: Id) -> Option<Id> {
+        let owner = Id::of(self.word.load(Relaxed))?;
+        // Nobody but this thread puts it there, and it takes it away again before the lock is free.
+        let is_mine = if owner.is_thread() {
+            owner == me
+        } else {
+            owner == me.process() && self.thread().load(Relaxed) == this_thread(owner)
+        };
+        is_mine.then_some(owner)
     }
 
     /// Takes the lock once more, waiting as long as another thread has it.
@@ -88,11 +109,10 @@ impl ReentrantLock {
     fn lock_within(&self, mut nap: Nap) -> Result<ReentrantGuard<'_>, LockError> {
         let me = self.object.me().map_err(LockError::Io)?;
         let depth = self.depth();
-        // Only this thread puts its Id there. One without a word of its own shares its Id with others, and would take
-        // their lock for its own.
-        if me.id.is_thread() && self.word.load(Relaxed) & !TAGS == me.id.word() {
+        let id = if let Some(id) = self.mine(me.id) {
             let Some(deeper) = depth.load(Relaxed).checked_add(1) else { return Err(LockError::Deadlock) };
             depth.store(deeper, Relaxed);
+            id
         } else {
             me.hold();
             if !raw::try_fast(&*self.word, me.id) {
@@ -100,14 +120,23 @@ impl ReentrantLock {
                     .inspect_err(|_| me.let_go())?;
             }
             depth.store(1, Relaxed);
-        }
-        Ok(ReentrantGuard { lock: self, me, not_send: PhantomData })
+            if !me.id.is_thread() {
+                self.thread().store(this_thread(me.id), Relaxed);
+            }
+            me.id
+        };
+        Ok(ReentrantGuard { lock: self, me, id, not_send: PhantomData })
     }
 
     /// Who holds the lock now. It may be another by the time this returns.
     pub fn owner(&self) -> Option<Owner> {
         Id::of(self.word.load(Relaxed)).map(|id| self.object.owner(id))
     }
+}
+
+/// What names this thread of its process, and no thread of any other: of one that died with the lock, say.
+fn this_thread(process: Id) -> u64 {
+    u64::from(thread_id()) << 32 | process.word() >> 2 & 0xffff_ffff
 }
 
 impl fmt::Debug for ReentrantLock {
@@ -124,6 +153,8 @@ named!(ReentrantLock, "reentrant-lock", (), || layout(LEN), ReentrantLock::of);
 pub struct ReentrantGuard<'a> {
     lock: &'a ReentrantLock,
     me: Me,
+    /// As whom this thread has it.
+    id: Id,
     not_send: PhantomData<*const ()>,
 }
 
@@ -136,15 +167,24 @@ impl ReentrantGuard<'_> {
 
 impl Drop for ReentrantGuard<'_> {
     fn drop(&mut self) {
-        if !self.me.is_still() {
+        let of_thread = self.id.is_thread();
+        let is_still =
+            if of_thread { self.me.is_still() } else { self.lock.object.board().is_this_process(self.id) };
+        if !is_still {
             return;
         }
         let depth = self.lock.depth();
         let left = depth.load(Relaxed).saturating_sub(1);
         depth.store(left, Relaxed);
         if left == 0 {
-            raw::release(&*self.lock.word, self.me.id, &self.lock.object);
-            self.me.let_go();
+            if !of_thread {
+                // Before the lock is free: from then on it is the next one's.
+                self.lock.thread().store(0, Relaxed);
+            }
+            raw::release(&*self.lock.word, self.id, &self.lock.object);
+            if of_thread {
+                self.me.let_go();
+            }
         }
     }
 }

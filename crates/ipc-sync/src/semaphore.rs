@@ -143,17 +143,23 @@ impl Semaphore {
         loop {
             let latched = self.latched(&mut latch_nap)?;
             let process = latched.me.id.process();
-            if self.count() == 0 && self.sweep() {
-                self.repair();
-            }
-            if self.take(process) {
+            if self.take(process) || self.sweep() && self.take_after_repair(process) {
                 return Ok(Permit { semaphore: self.clone(), process, forgotten: false });
             }
-            match rest {
-                Rest::TimedOut => return Err(WaitError::Timeout),
-                Rest::Abandoned => return Err(WaitError::Abandoned),
-                Rest::Woken if nap.is_over() => return Err(WaitError::Timeout),
-                Rest::Woken => {}
+            let holders: Vec<Id> = self.holders().filter(|id| *id != process).collect();
+            let failure = match rest {
+                Rest::TimedOut => Some(WaitError::Timeout),
+                Rest::Abandoned => Some(WaitError::Abandoned),
+                Rest::Woken if nap.is_over() => Some(WaitError::Timeout),
+                Rest::Woken => None,
+            };
+            if let Some(failure) = failure {
+                drop(latched);
+                // Who does not wait, or not until a tick, has not looked after anybody.
+                if self.any_gone(&holders).map_err(WaitError::Io)? {
+                    continue;
+                }
+                return Err(failure);
             }
             if !spun {
                 drop(latched);
@@ -163,7 +169,6 @@ impl Semaphore {
             }
             let seen = self.free.load(Relaxed) | SLEEPERS;
             self.free.store(seen, Relaxed);
-            let holders: Vec<Id> = self.holders().filter(|id| *id != process).collect();
             drop(latched);
             let word: &AtomicU32 = &self.free;
             rest = self.object.rest((word.into(), seen), &holders, &mut nap).map_err(WaitError::Io)?;
@@ -197,7 +202,22 @@ impl Semaphore {
 
     /// How many permits are free now. It may be another number by the time this returns.
     pub fn available(&self) -> u32 {
+        let holders: Vec<Id> = self.holders().collect();
+        if self.any_gone(&holders).unwrap_or(false)
+            && let Ok(_latched) = self.latched(&mut Nap::within(LATCH_PATIENCE))
+        {
+            self.repair();
+        }
         self.count()
+    }
+
+    /// Whether any of them is gone, asked of the kernel.
+    fn any_gone(&self, holders: &[Id]) -> io::Result<bool> {
+        let mut any = false;
+        for holder in holders {
+            any |= self.object.board().patrol(*holder)?;
+        }
+        Ok(any)
     }
 
     fn count(&self) -> u32 {
@@ -242,6 +262,12 @@ impl Semaphore {
         }
         self.free.store(free - 1, Relaxed);
         true
+    }
+
+    /// Under the latch, when holders were taken out.
+    fn take_after_repair(&self, process: Id) -> bool {
+        self.repair();
+        self.take(process)
     }
 
     fn find(&self, fits: impl Fn(u64) -> bool) -> Option<(&std::sync::atomic::AtomicU64, &AtomicU32)> {
@@ -307,7 +333,7 @@ impl Semaphore {
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore").field("available", &self.available()).finish_non_exhaustive()
+        f.debug_struct("Semaphore").field("available", &self.count()).finish_non_exhaustive()
     }
 }
 

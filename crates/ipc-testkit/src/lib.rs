@@ -1,6 +1,11 @@
 //! What the tests of the `ipc` crates share: a watchdog, and counts of what must not leak.
 #![forbid(unsafe_code)]
 
+pub mod model;
+pub mod seccomp;
+#[cfg(feature = "stepper")]
+pub mod stepper;
+
 use std::time::{Duration, Instant};
 
 /// No step of a test takes longer, on however slow a machine.

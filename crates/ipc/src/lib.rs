@@ -12,5 +12,11 @@ pub use ipc_process as process;
 #[cfg(feature = "process")]
 pub use ipc_process::{Process, init};
 
+#[cfg(feature = "shm")]
+pub use ipc_shm as shm;
+
+#[cfg(feature = "sync")]
+pub use ipc_sync as sync;
+
 /// A result with the error of any of the crates.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -31,7 +31,7 @@ pub(super) fn check(crates: &[Facts]) -> Vec<Finding> {
                 findings.push(Finding::new(&facts.name, what));
             }
         };
-        let internal = ["ipc-examples", "ipc-benches"].contains(&facts.name.as_str());
+        let internal = ["ipc-examples", "ipc-benches", "ipc-crash"].contains(&facts.name.as_str());
         require(internal || facts.name == facts.dir, "is not called as its directory");
         require(!facts.description.trim().is_empty(), "has no description in its manifest");
         if facts.public {

@@ -128,7 +128,7 @@ pub(crate) fn write<A: Word, P: World<A>>(
     }
     A::fence();
     for index in 0..words.places() {
-        if let Err(refused) = wait_for_reader(words.place(index), me, world, nap) {
+        if let Err(refused) = wait_for_reader(words, index, me, world, nap) {
             unwrite_unwritten(words, me, world, taken);
             return Err(refused);
         }
@@ -169,7 +169,9 @@ fn pass_or_tell<A: Word, P: World<A>>(
 ) -> Result<(), Refused> {
     // One that recovers may leave what it found as it was: I tells.
     if on_death != OnDeath::Pass && (words.may_have_written() || w & I != 0) {
-        return Err(Refused::OwnerDied(dead));
+        // Somebody may have taken the dead one out meanwhile, and the phase be that of another writer.
+        let still = words.writer().load(Acquire);
+        return if Id::of(still) == Some(dead) { Err(Refused::OwnerDied(dead)) } else { Ok(()) };
     }
     if on_death == OnDeath::Pass && words.may_have_written() {
         // Not after the word is free: somebody else would be the writer then.
@@ -197,13 +199,22 @@ fn find_place<A: Word, P: World<A>>(words: &impl Words<A>, hint: usize, me: Id, 
     })
 }
 
-fn wait_for_reader<A: Word, P: World<A>>(place: &A, me: Id, world: &P, nap: &mut Nap) -> Result<(), Refused> {
+fn wait_for_reader<A: Word, P: World<A>>(
+    words: &impl Words<A>,
+    index: usize,
+    me: Id,
+    world: &P,
+    nap: &mut Nap,
+) -> Result<(), Refused> {
+    let place = words.place(index);
     let mut spun = false;
     loop {
         // Acquire: with the Release of the reader that leaves.
         let r = place.load(Acquire);
         let Some(reader) = Id::of(r) else { return Ok(()) };
-        if reader == me && me.is_thread() {
+        // Before it waits for anybody: it would do so in vain.
+        let reads = |index| Id::of(words.place(index).load(Relaxed)) == Some(me);
+        if !spun && me.is_thread() && (index..words.places()).any(reads) {
             return Err(Refused::Mine);
         }
         if world.dead(reader) {

@@ -7,7 +7,7 @@ use ipc_process::Process;
 use ipc_sync::{Lock, LockError, options::LockOptions};
 use ipc_testkit::{PATIENCE, watchdog};
 
-const SHORT: Duration = Duration::from_millis(30);
+use crate::tools::{SHORT, Scratch, done, enter, leave, ready, started};
 
 /// Takes the lock, says so, and never gives it back.
 fn hold(lock: Lock, mut held: Sender<u32>) {
@@ -96,7 +96,7 @@ fn a_dead_owner_is_told_until_it_is_repaired() {
     guard.repaired();
     assert!(guard.died().is_none());
     drop(guard);
-    lock.lock().unwrap();
+    drop(lock.lock().unwrap());
     let again = lock.recover().unwrap();
     assert!(again.died().is_none(), "there is nothing to recover");
     again.repaired();
@@ -182,4 +182,65 @@ fn hundreds_of_locks_cost_few_descriptors_and_pages() {
         assert_eq!(Process::spawn(share, (locks.clone(),)).unwrap().join().unwrap(), 500);
         assert_eq!(ipc_testkit::open_descriptors(), before);
     });
+}
+
+#[test]
+fn only_one_is_inside() {
+    let _watchdog = watchdog("only_one_is_inside");
+    fn work(lock: Lock, scratch: Scratch) {
+        for _ in 0..3000 {
+            let _guard = lock.lock().unwrap();
+            enter(&scratch, 0);
+            // Not atomic: a turn would be lost if two were inside.
+            scratch.put(1, scratch.get(1) + 1);
+            leave(&scratch, 0);
+        }
+    }
+    let (lock, scratch) = (Lock::new().unwrap(), Scratch::new());
+    let workers: Vec<_> =
+        (0..3).map(|_| Process::spawn(work, (lock.clone(), scratch.clone())).unwrap()).collect();
+    workers.into_iter().for_each(|worker| done(worker));
+    assert_eq!(scratch.get(1), 9000);
+}
+
+#[test]
+fn who_sleeps_gets_it_when_it_is_free() {
+    let _watchdog = watchdog("who_sleeps_gets_it_when_it_is_free");
+    let lock = Lock::new().unwrap();
+    let guard = lock.lock().unwrap();
+    let sleepers: Vec<_> = (0..3)
+        .map(|_| {
+            started(
+                |lock: Lock, mut up: Sender<u32>| {
+                    ready(&mut up);
+                    drop(lock.lock().unwrap());
+                },
+                &lock,
+            )
+        })
+        .collect();
+    std::thread::sleep(SHORT);
+    drop(guard);
+    sleepers.into_iter().for_each(|sleeper| done(sleeper));
+    assert!(lock.owner().is_none());
+}
+
+#[test]
+fn recover_waits_for_the_living_and_may_have_a_time() {
+    let _watchdog = watchdog("recover_waits_for_the_living_and_may_have_a_time");
+    let lock = Lock::new().unwrap();
+    let owner = holder(&lock);
+    assert!(matches!(lock.recover_timeout(SHORT), Err(LockError::Timeout)));
+    owner.kill().unwrap();
+    let guard = lock.recover_timeout(PATIENCE).unwrap();
+    assert_eq!(guard.died().unwrap().pid(), Some(owner.id()));
+    // Others wait meanwhile; it is only told to them when it is left unrepaired.
+    assert!(std::thread::scope(|scope| {
+        scope.spawn(|| matches!(lock.lock_timeout(SHORT), Err(LockError::Timeout))).join().unwrap()
+    }));
+    guard.give_up();
+    assert!(matches!(lock.lock(), Err(LockError::GivenUp { owner: died }) if died.pid() == Some(owner.id())));
+    assert!(matches!(lock.recover_timeout(SHORT), Err(LockError::GivenUp { .. })));
+    assert!(lock.reset());
+    drop(lock.lock().unwrap());
 }
