@@ -60,6 +60,8 @@ impl Target {
 pub(crate) enum Unit {
     /// Time for one operation.
     Microseconds,
+    /// Time for one that is very short.
+    Nanoseconds,
     /// Operations in a second.
     PerSecond,
     /// Bytes in a second.
@@ -70,6 +72,7 @@ impl Unit {
     fn name(self) -> &'static str {
         match self {
             Unit::Microseconds => "us",
+            Unit::Nanoseconds => "ns",
             Unit::PerSecond => "1/s",
             Unit::GigabytesPerSecond => "GB/s",
         }
@@ -80,6 +83,7 @@ impl Unit {
         let (count, seconds) = (count as f64, time.as_secs_f64());
         match self {
             Unit::Microseconds => seconds * 1e6 / count,
+            Unit::Nanoseconds => seconds * 1e9 / count,
             Unit::PerSecond => count / seconds,
             Unit::GigabytesPerSecond => count / seconds / 1e9,
         }
@@ -89,7 +93,7 @@ impl Unit {
 /// One of the things compared: what it is called, what it is held against, and a block of it.
 pub(crate) struct Subject<'a> {
     name: &'static str,
-    against: Option<(&'static str, Option<Target>)>,
+    against: Vec<(&'static str, Option<Target>)>,
     /// The case under which it is reported as `ipc`, where several forms of ours take turns.
     form: Option<String>,
     /// Does so many operations and says how long they took.
@@ -100,7 +104,7 @@ pub(crate) type Error = Box<dyn std::error::Error>;
 
 impl<'a> Subject<'a> {
     pub(crate) fn new(name: &'static str, block: impl FnMut(u64) -> Result<Duration, Error> + 'a) -> Self {
-        Subject { name, against: None, form: None, block: Box::new(block) }
+        Subject { name, against: Vec::new(), form: None, block: Box::new(block) }
     }
 
     /// Reports it as `ipc`, in a case of its own.
@@ -109,9 +113,9 @@ impl<'a> Subject<'a> {
         self
     }
 
-    /// Holds it against another subject of the same turns.
+    /// Holds it against another subject of the same turns; against several, it has a line for each.
     pub(crate) fn against(mut self, other: &'static str, target: impl Into<Option<Target>>) -> Self {
-        self.against = Some((other, target.into()));
+        self.against.push((other, target.into()));
         self
     }
 }
@@ -181,19 +185,23 @@ impl Bench {
         progress_done();
         for (index, subject) in subjects.iter().enumerate() {
             let own = &values[index];
-            let compared = subject.against.map(|(against, target)| {
-                let other = subjects.iter().position(|s| s.name == against).unwrap_or(index);
+            let compare = |(against, target): &(&'static str, Option<Target>)| {
+                let other = subjects.iter().position(|s| s.name == *against).unwrap_or(index);
                 let ratios: Vec<f64> = own.iter().zip(&values[other]).map(|(a, b)| a / b).collect();
                 let (ratio_low, ratio_high) = median_interval(&ratios);
                 Compared {
-                    against: against.to_owned(),
+                    against: (*against).to_owned(),
                     ratio: median(&ratios),
                     ratio_low,
                     ratio_high,
-                    target,
+                    target: *target,
                 }
-            });
-            self.results.push(Measured {
+            };
+            let mut compared: Vec<_> = subject.against.iter().map(|other| Some(compare(other))).collect();
+            if compared.is_empty() {
+                compared.push(None);
+            }
+            self.results.extend(compared.into_iter().map(|compared| Measured {
                 bench: self.bench.to_owned(),
                 case: subject.form.clone().unwrap_or_else(|| case.to_owned()),
                 subject: if subject.form.is_some() { "ipc" } else { subject.name }.to_owned(),
@@ -202,9 +210,38 @@ impl Bench {
                 min: own.iter().copied().fold(f64::INFINITY, f64::min),
                 max: own.iter().copied().fold(0.0, f64::max),
                 compared,
-            });
+            }));
         }
         Ok(())
+    }
+
+    /// Reports values that were measured one by one: `value` is what is held against a limit.
+    pub(crate) fn record(&mut self, case: &str, values: &[f64], value: f64, limit: f64, limit_is: String) {
+        let ratio = value / limit;
+        self.results.push(Measured {
+            bench: self.bench.to_owned(),
+            case: case.to_owned(),
+            subject: "ipc".to_owned(),
+            unit: Unit::Microseconds.name(),
+            value,
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(0.0, f64::max),
+            compared: Some(Compared {
+                against: limit_is,
+                ratio,
+                ratio_low: ratio,
+                ratio_high: ratio,
+                target: Some(Target::AtMost(1.0)),
+            }),
+        });
+    }
+
+    pub(crate) fn progress(&self, case: &str, done: usize, of: usize, began: Instant) {
+        if done == of {
+            progress_done();
+        } else {
+            progress(self.bench, case, done, of, began);
+        }
     }
 
     pub(crate) fn finish(self) -> Vec<Measured> {

@@ -1,14 +1,19 @@
 //! `cargo xtask bench [TARGET…] [--quick] [--json FILE]`: the `ipc` crates beside the limits of the machine, measured
 //! between processes on named cores, the things compared taken in turns in one run.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod harness;
 mod pipe;
 mod place;
 mod provenance;
+mod pthread;
+mod python;
+mod raw;
 mod report;
+mod shm;
 mod spawn;
 mod stats;
+mod sync;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +39,8 @@ struct Args {
 
 type Target = fn(&mut Bench) -> ipc::Result<(), Box<dyn std::error::Error>>;
 
-const TARGETS: [(&str, Target); 2] = [("pipe", pipe::run), ("spawn", spawn::run)];
+const TARGETS: [(&str, Target); 4] =
+    [("pipe", pipe::run), ("spawn", spawn::run), ("sync", sync::run), ("shm", shm::run)];
 
 fn main() -> ExitCode {
     // What `spawn` compares with: this executable, ending at once in `main`.

@@ -1,7 +1,5 @@
 //! Starting a function in a process beside starting the same executable with nothing to do.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ipc::process::Process;
@@ -9,6 +7,7 @@ use ipc_os::pidfd::Exit;
 use ipc_os::spawn::Spawn;
 
 use crate::harness::{Bench, Error, Subject, Target, Unit};
+use crate::python::Python;
 
 /// Tells this executable to end at once in `main`.
 pub(crate) const EXIT_AT_ONCE: &str = "--exit-at-once";
@@ -81,7 +80,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<(), Error> {
         ],
     )?;
 
-    match Python::start() {
+    match Python::start(PROGRAM) {
         Ok(mut python) => bench.compare_turns(
             if bench.is_quick() { 5 } else { 15 },
             "start and join, beside CPython (spawn)",
@@ -89,29 +88,13 @@ pub(crate) fn run(bench: &mut Bench) -> Result<(), Error> {
             4,
             1,
             vec![
-                Subject::new("CPython Process", move |count| python.block(count)),
+                Subject::new("CPython Process", move |count| python.block("", count)),
                 Subject::new("ipc", ours).against("CPython Process", None),
             ],
         )?,
         Err(error) => println!("spawn: CPython is not measured: {error}"),
     }
     Ok(())
-}
-
-/// A CPython that starts and joins processes when told to.
-struct Python {
-    child: std::process::Child,
-    answers: BufReader<std::process::ChildStdout>,
-    /// Holds the program, which its children read again.
-    _directory: Directory,
-}
-
-struct Directory(std::path::PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Takes a number from each line, starts and joins so many processes, answers with the seconds it took.
@@ -129,33 +112,3 @@ if __name__ == '__main__':
             process.join()
         print(time.perf_counter() - start, flush=True)
 ";
-
-impl Python {
-    fn start() -> Result<Self, Error> {
-        let directory = Directory(std::env::temp_dir().join(format!("ipc-bench-{}", std::process::id())));
-        std::fs::create_dir(&directory.0)?;
-        let program = directory.0.join("spawn.py");
-        std::fs::write(&program, PROGRAM)?;
-        let mut child =
-            Command::new("python3").arg(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let answers = BufReader::new(child.stdout.take().ok_or("no output of python3")?);
-        let mut python = Python { child, answers, _directory: directory };
-        python.block(1)?;
-        Ok(python)
-    }
-
-    fn block(&mut self, count: u64) -> Result<Duration, Error> {
-        let input = self.child.stdin.as_mut().ok_or("no input of python3")?;
-        writeln!(input, "{count}")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(Duration::from_secs_f64(line.trim().parse()?))
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}

@@ -2,6 +2,7 @@
 //! the others alone.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,10 +13,20 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::show::Show;
+use crate::tools;
 
-/// How long a sample of one operation may take, so that sixty of them on two cores end within three minutes. What is not
-/// come to by then is told.
-const SAMPLE_MAX: Duration = Duration::from_secs(6);
+/// How long samples of all operations may take together, and that of one. What is not come to by then is told.
+const SAMPLES_MAX: Duration = Duration::from_secs(165);
+const SAMPLE_MAX: Duration = Duration::from_secs(10);
+
+/// A report, and the longest that a survivor had to wait.
+pub(crate) type Reported = (Report, Duration);
+
+/// How many moments, and how long.
+type Sample = Option<(usize, Duration)>;
+
+/// Where objects with names usually lie.
+const SHM: &str = "/dev/shm";
 
 /// Steps the operations of these names; their reports, in the order in which they were done.
 pub(crate) fn run(
@@ -23,15 +34,20 @@ pub(crate) fn run(
     sample: Option<usize>,
     jobs: Option<usize>,
     show: &Show,
-) -> Vec<Report> {
+) -> Vec<Reported> {
     let cores = allowed();
     let jobs = jobs.unwrap_or(cores.len()).clamp(1, names.len());
+    let budget = (SAMPLES_MAX * jobs as u32 / names.len() as u32).min(SAMPLE_MAX);
+    let sample = sample.map(|sample| (sample, budget));
+    // Objects with names, of these processes alone.
+    let names_directory = tempfile::Builder::new().prefix("ipc-crash").tempdir_in(SHM);
+    let names_directory = names_directory.as_ref().map_or(Path::new(SHM), |directory| directory.path());
     let waiting = Mutex::new(VecDeque::from(names));
     let reports = Mutex::new(Vec::new());
     let next = || waiting.lock().expect("no job panics").pop_front();
     let work = |core: usize| {
         while let Some(name) = next() {
-            let report = one(&name, sample, core, show);
+            let report = one(&name, sample, core, names_directory, show);
             show.report(&report);
             reports.lock().expect("no job panics").push(report);
         }
@@ -46,11 +62,12 @@ pub(crate) fn run(
 }
 
 /// Steps one operation, in a process of its own.
-fn one(name: &str, sample: Option<usize>, core: usize, show: &Show) -> Report {
+fn one(name: &str, sample: Sample, core: usize, names_directory: &Path, show: &Show) -> Reported {
     let bar = show.operation(name);
     let started =
         ipc_pipe::pipe::<Progress>().map_err(|error| error.to_string()).and_then(|(sender, receiver)| {
-            let process = Process::spawn(step, (name.to_owned(), sample, core, sender));
+            let builder = Process::builder().name("stepper").env("IPC_RUNTIME_DIR", names_directory);
+            let process = builder.spawn(step, (name.to_owned(), sample, core, sender));
             Ok((process.map_err(|error| error.to_string())?, receiver))
         });
     let report = started.and_then(|(process, receiver): (_, Receiver<Progress>)| {
@@ -58,22 +75,26 @@ fn one(name: &str, sample: Option<usize>, core: usize, show: &Show) -> Report {
         receiver.into_iter().for_each(|progress| bar.progress(progress));
         process.join().map_err(|error| error.to_string())
     });
-    report.unwrap_or_else(|error| Report::impossible(name, error))
+    report.unwrap_or_else(|error| (Report::impossible(name, error), Duration::ZERO))
 }
 
 /// What that process does.
-fn step(name: String, sample: Option<usize>, core: usize, mut progress: Sender<Progress>) -> Report {
+fn step(name: String, sample: Sample, core: usize, progress: Sender<Progress>) -> Reported {
+    (report(&name, sample, core, progress), tools::worst())
+}
+
+fn report(name: &str, sample: Sample, core: usize, mut progress: Sender<Progress>) -> Report {
     let mut set = CpuSet::new();
     if let Err(error) = set.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
-        return Report::impossible(&name, error);
+        return Report::impossible(name, error);
     }
     let scenarios = crate::scenarios();
     let Some(scenario) = scenarios.iter().find(|scenario| scenario.name() == name) else {
-        return Report::impossible(&name, "there is no operation of this name");
+        return Report::impossible(name, "there is no operation of this name");
     };
     let stepper = Stepper {
-        kill_points: sample.map_or(KillPoints::All, KillPoints::Sample),
-        budget: sample.map(|_| SAMPLE_MAX),
+        kill_points: sample.map_or(KillPoints::All, |(max, _)| KillPoints::Sample(max)),
+        budget: sample.map(|(_, budget)| budget),
         ..Stepper::default()
     };
     scenario.step(&stepper, &mut |now| {

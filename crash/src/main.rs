@@ -5,8 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod jobs;
+mod lock;
+mod pair;
 mod show;
 mod stepper;
+mod tools;
+mod worker;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -36,7 +40,7 @@ struct Args {
 
 /// All operations.
 fn scenarios() -> Vec<Box<dyn Steps>> {
-    [stepper::scenarios()].into_iter().flatten().collect()
+    [stepper::scenarios(), lock::scenarios()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
@@ -60,5 +64,5 @@ fn main() -> ExitCode {
     let show = show::Show::new(names.len());
     let reports = jobs::run(names, sample, args.jobs, &show);
     show.total(&reports, start.elapsed());
-    if reports.iter().all(|report| report.is_success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if reports.iter().all(|(report, _)| report.is_success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ipc_testkit::stepper::{Progress, Report};
 
+use crate::jobs::Reported;
+
 /// Everything that is shown.
 pub(crate) struct Show {
     bars: MultiProgress,
@@ -26,7 +28,7 @@ impl Show {
         let bars = MultiProgress::with_draw_target(target);
         let overall = bars.add(styled(ProgressBar::new(operation_count as u64), "operations"));
         println!(
-            "{:<40} {:>12} {:>8} {:>8} {:>7} {:>9} {:>8} {:>8} {:>8}",
+            "{:<40} {:>12} {:>8} {:>8} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8}",
             "operation",
             "instructions",
             "moments",
@@ -35,7 +37,8 @@ impl Show {
             "completed",
             "strayed",
             "failures",
-            "seconds"
+            "seconds",
+            "worst ms"
         );
         Show { bars, overall }
     }
@@ -46,12 +49,13 @@ impl Show {
     }
 
     /// An operation has ended.
-    pub(crate) fn report(&self, report: &Report) {
+    pub(crate) fn report(&self, (report, worst): &Reported) {
         let Report { name, instructions, moments, visible, kills, completed, strayed, .. } = report;
         let (failures, seconds) = (report.failures.len(), report.seconds);
         let mut lines = format!(
             "{name:<40} {instructions:>12} {moments:>8} {visible:>8} {kills:>7} {completed:>9} {strayed:>8} \
-             {failures:>8} {seconds:>8.1}"
+             {failures:>8} {seconds:>8.1} {:>8.1}",
+            worst.as_secs_f64() * 1e3
         );
         if report.is_cut_short {
             lines += &format!("\n  cut short: {kills} of {} kills were made", report.chosen);
@@ -64,12 +68,14 @@ impl Show {
     }
 
     /// The end.
-    pub(crate) fn total(&self, reports: &[Report], took: Duration) {
+    pub(crate) fn total(&self, reports: &[Reported], took: Duration) {
         self.overall.finish_and_clear();
-        let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
-        let stepping: f64 = reports.iter().map(|report| report.seconds).sum();
+        let sum = |of: fn(&Report) -> usize| reports.iter().map(|(report, _)| of(report)).sum::<usize>();
+        let stepping: f64 = reports.iter().map(|(report, _)| report.seconds).sum();
+        let worst = reports.iter().map(|(_, worst)| *worst).max().unwrap_or_default();
         println!(
-            "operations {}, instructions {}, moments {}, kills {}, completed {}, failures {}, {:.1} s ({:.2} ms a run)",
+            "operations {}, instructions {}, moments {}, kills {}, completed {}, failures {}, {:.1} s ({:.2} ms a run), \
+             a survivor waited {:.1} ms at most",
             reports.len(),
             sum(|report| report.instructions),
             sum(|report| report.moments),
@@ -78,6 +84,7 @@ impl Show {
             sum(|report| report.failures.len()),
             took.as_secs_f64(),
             stepping * 1e3 / (sum(|report| report.kills + report.completed).max(1) as f64),
+            worst.as_secs_f64() * 1e3,
         );
     }
 }

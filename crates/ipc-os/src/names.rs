@@ -38,6 +38,7 @@
 
 mod directory;
 mod error;
+pub mod posix;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   0  lock (64 bytes)
 //!  64  len u64: how many elements, written once
-//! 128  elements, as in a Rust array
+//! 128  elements, as in a Rust array, padded to 8 bytes
 //! ```
 
 use std::fmt;
@@ -141,7 +141,11 @@ impl<T: Plain> Array<T> {
     /// As of [`create`](Self::create) and [`open`](Self::open); [`OpenError::Mismatch`] if there is one of another
     /// length.
     pub fn open_or_create(name: &str, len: usize) -> Result<Self, OpenError> {
-        let array = Self::named(Opening::OpenOrCreate, name, len)?;
+        let array = match Self::named(Opening::OpenOrCreate, name, len) {
+            // It may be one of fewer elements, which is better said in elements.
+            Err(error @ OpenError::Mismatch { .. }) => Array::open(name).or(Err(error))?,
+            other => other?,
+        };
         if array.len != len {
             let what = format!("it has {} elements, and {len} were asked for", array.len);
             return Err(OpenError::Mismatch { name: format!("array.{name}"), what });
@@ -156,7 +160,9 @@ impl<T: Plain> Array<T> {
 
     fn bytes(len: usize) -> Result<usize, OpenError> {
         let bytes = len.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(ELEMENTS));
+        // Padded, so that each of two bytes is in a whole word.
         bytes
+            .and_then(|bytes| bytes.checked_next_multiple_of(8))
             .filter(|bytes| *bytes > ELEMENTS && *bytes < isize::MAX as usize / 2)
             .ok_or_else(|| OpenError::InvalidInput(format!("there is no array of {len} such elements")))
     }
@@ -203,17 +209,18 @@ impl<T: Plain> Array<T> {
         let at = self.at(index, 1)?;
         // Acquire: with the Release in `set`.
         let word = match size_of::<T>() {
-            8 => self.object.u64(at).ok().map(|word| word.load(Acquire).to_ne_bytes()),
-            4 => self.object.u32(at).ok().map(|word| u64::from(word.load(Acquire)).to_le_bytes()),
+            8 => self.object.u64(at).ok().map(|word| word.load(Acquire)),
+            4 => self.object.u32(at).ok().map(|word| u64::from(word.load(Acquire))),
+            // A copy of two bytes may be made byte by byte; so it is half of a word.
+            2 => self.object.u32(at & !3).ok().map(|word| u64::from(word.load(Acquire) >> (8 * (at & 2)))),
             _ => None,
         };
         Ok(match word {
-            Some(bytes) => {
+            Some(word) => {
                 let mut value = T::new_zeroed();
-                value.as_mut_bytes().copy_from_slice(&bytes[..size_of::<T>()]);
+                value.as_mut_bytes().copy_from_slice(&word.to_le_bytes()[..size_of::<T>()]);
                 value
             }
-            // One or two bytes are copied in one piece too.
             None => typed::read(&self.object, at),
         })
     }
@@ -230,11 +237,25 @@ impl<T: Plain> Array<T> {
         if let Ok(bytes) = <[u8; 8]>::try_from(bytes)
             && let Ok(word) = self.object.u64(at)
         {
-            word.store(u64::from_ne_bytes(bytes), Release);
+            word.store(u64::from_le_bytes(bytes), Release);
         } else if let Ok(bytes) = <[u8; 4]>::try_from(bytes)
             && let Ok(word) = self.object.u32(at)
         {
             word.store(u32::from_le_bytes(bytes), Release);
+        } else if let Ok(bytes) = <[u8; 2]>::try_from(bytes)
+            && let Ok(word) = self.object.u32(at & !3)
+        {
+            let (shift, half) = (8 * (at & 2), u32::from(u16::from_le_bytes(bytes)));
+            let mut now = word.load(Relaxed);
+            // The other half stays what it is, whoever sets it meanwhile.
+            while let Err(other) = word.compare_exchange_weak(
+                now,
+                now & !(0xffff << shift) | half << shift,
+                Release,
+                Relaxed,
+            ) {
+                now = other;
+            }
         } else {
             typed::write(&self.object, at, &value);
         }

@@ -33,6 +33,10 @@ const COPIES: usize = CELL + 8;
 
 /// How often a reader tries while writers come in between, before it keeps them out.
 const TRIES: u32 = 64;
+/// How often it tries to keep them out, and for how long each time. Together longer than any writer that is not hostile
+/// can be in the way of both.
+const ROUNDS: u32 = 40;
+const ROUND: Duration = Duration::from_millis(50);
 
 /// One value of a plain type, shared by processes: the counterpart of `multiprocessing.Value`.
 ///
@@ -160,16 +164,25 @@ impl<T: Plain> Value<T> {
     }
 
     fn get_copy(&self, turn: &AtomicU64) -> T {
-        for _ in 0..TRIES {
+        for _ in 0..ROUNDS {
+            for _ in 0..TRIES {
+                if let Some(value) = self.try_get_copy(turn) {
+                    return value;
+                }
+                std::hint::spin_loop();
+            }
+            // Writers come without end: the lock keeps them out. It may be scribbled over, so it is not waited for without
+            // end either.
+            let lock = self.lock.lock_timeout(ROUND);
             if let Some(value) = self.try_get_copy(turn) {
                 return value;
             }
-            std::hint::spin_loop();
+            if lock.is_err() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
-        // Writers come without end. One that dies with the lock lets it pass, so this waits for the living only; and what
-        // is read without the lock, if even that fails, is what some writers wrote.
-        let _lock = self.lock.lock();
-        self.try_get_copy(turn).unwrap_or_else(|| self.copy_of(turn.load(Acquire)))
+        // Somebody writes without the lock, or never gives it back and writes: what is there is that one's.
+        self.copy_of(turn.load(Acquire))
     }
 
     fn try_get_copy(&self, turn: &AtomicU64) -> Option<T> {
@@ -240,7 +253,16 @@ impl<T: Plain> Value<T> {
             Cell::Four(word) => {
                 narrow(word.compare_exchange(to_bits(current) as u32, to_bits(new) as u32, AcqRel, Acquire))
             }
-            Cell::Eight(word) => word.compare_exchange(to_bits(current), to_bits(new), AcqRel, Acquire),
+            Cell::Eight(word) => {
+                let mut now = to_bits(current);
+                loop {
+                    match word.compare_exchange(now, to_bits(new), AcqRel, Acquire) {
+                        // Only the bytes behind the value differ, which nobody but a scribbler writes.
+                        Err(other) if to_bits(from_bits::<T>(other)) == to_bits(current) => now = other,
+                        done => break done,
+                    }
+                }
+            }
             Cell::Copies(turn) => {
                 let _lock = self.lock.lock()?;
                 let before = self.copy_of(turn.load(Relaxed));

@@ -260,7 +260,7 @@ impl Options {
     ///
     /// # Errors
     /// As of [`Lock::new`].
-    #[expect(clippy::new_ret_no_self, clippy::wrong_self_convention, reason = "the word for an unnamed one")]
+    #[expect(clippy::new_ret_no_self, reason = "the word for an unnamed one")]
     pub fn new(self) -> Result<Lock, OpenError> {
         let (len, init) = self.layout()?;
         Lock::of(Object::new_with(len, init)?)

@@ -44,7 +44,8 @@ struct Role {
 }
 
 /// All that are mapped, by device and inode: two handles of one file share the mapping and the description.
-static FILES: Mutex<Option<HashMap<(u64, u64), Weak<File>>>> = Mutex::new(None);
+static FILES: Mutex<Option<Known>> = Mutex::new(None);
+type Known = HashMap<(u64, u64), Weak<File>>;
 
 impl File {
     /// A new memory file of that length, all zero; none of its pages are taken yet.

@@ -338,7 +338,8 @@ impl Object {
 
 /// The board in the file of that device and inode: this process has one of each.
 fn known_board(identity: (u64, u64), make: impl FnOnce() -> io::Result<Board>) -> io::Result<Arc<Board>> {
-    static BOARDS: Mutex<Vec<((u64, u64), Weak<Board>)>> = Mutex::new(Vec::new());
+    type Known = Vec<((u64, u64), Weak<Board>)>;
+    static BOARDS: Mutex<Known> = Mutex::new(Vec::new());
     if let Some(own) = Board::made_by_this_process()
         && fd::identity(&**own.descriptor())? == identity
     {

@@ -17,12 +17,15 @@
 //! | 58 | abort and time-out break a barrier, reset revives it | `behaviours::b58_…` |
 //! | 59 | 1,000 meetings in lockstep | `behaviours::b59_…` |
 
+mod abandoned;
 mod barrier;
 mod behaviours;
 mod condition;
 mod event;
+mod fork;
 mod lock;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod threads;
 mod tools;
