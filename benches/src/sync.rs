@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,11 @@ impl Side {
     fn meet(&self) {
         let (ours, theirs) = if self.me == 0 { (START, DONE) } else { (DONE, START) };
         let number = self.page.line(ours).load(Relaxed) + 1;
-        self.page.ping(ours, theirs, number);
+        self.page.line(ours).store(number, Release);
+        // The other may be at the next meeting already.
+        while self.page.line(theirs).load(Acquire) < number {
+            std::hint::spin_loop();
+        }
     }
 
     fn run(&self, block: Block) -> Result<(), Error> {
@@ -106,7 +110,7 @@ impl Side {
                         page.ping(PING, PONG, number);
                     } else {
                         page.pong(PING, number);
-                        page.line(PONG).store(number, std::sync::atomic::Ordering::Release);
+                        page.line(PONG).store(number, Release);
                     }
                 }
             }
@@ -366,7 +370,7 @@ fn deaths(bench: &mut Bench) -> Result<(), Error> {
         told.push(one_death()?);
     }
     bench.progress("deaths", rounds, rounds, began);
-    stop.store(true, std::sync::atomic::Ordering::Release);
+    stop.store(true, Release);
     watch.join().map_err(|_| "the timer's thread panicked")?;
     let worst_timer = worst_timer.load(Relaxed) as f64 / 1e3;
     let worst = told.iter().copied().fold(0.0, f64::max);

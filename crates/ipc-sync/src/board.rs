@@ -43,10 +43,11 @@ const SEAT_LOCKS: u64 = 1 << 40;
 const _: () = assert!(LEN == 528_384 && PIDS + 4 * PIDS_KEPT as usize <= LIVE);
 const _: () = assert!(LIVE + THREADS as usize * LIVE_STRIDE == SEAT && THREADS < WHOLE_PROCESS);
 
-/// Words of [`Board::process`].
-const MY_ID: usize = 0;
-const MY_SEATS: usize = 1;
-const MY_THREADS: usize = 2;
+/// Words of [`Board::process`]. The first two are those of a thread's block, for threads that go with their process.
+const MY_ID: usize = crate::thread::ID;
+const MY_SEATS: usize = 2;
+const MY_THREADS: usize = 3;
+const _: () = assert!(crate::thread::HELD == 1);
 
 /// A board, as this process sees it.
 #[derive(Debug)]
@@ -109,6 +110,11 @@ impl Board {
     /// Whether it lies with an object in one file.
     pub(crate) fn is_in_the_file_of_its_object(&self) -> bool {
         self.base != 0
+    }
+
+    /// The block of the process as a whole.
+    pub(crate) fn block(&self) -> &'static Block {
+        self.process
     }
 
     pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {

@@ -1,13 +1,14 @@
 //! A lock between processes.
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use ipc_os::map::Word64;
+use ipc_os::wiped::Block;
 
 use crate::error::{LockError, OpenError, Owner};
 use crate::handle::{named, travels};
@@ -21,6 +22,7 @@ use crate::wait::Nap;
 pub(crate) const LEN: usize = 64;
 const WORD: usize = 0;
 const FLAGS: usize = 8;
+const DIED: usize = 16;
 const PASSES_SILENTLY: u32 = 1;
 
 /// Mutual exclusion between threads of any processes.
@@ -79,6 +81,7 @@ impl Lock {
     /// [`OpenError::Io`] for an object that is too short.
     pub fn of(object: Object) -> Result<Self, OpenError> {
         let word = object.word64(WORD).map_err(std::io::Error::from)?;
+        object.u32(DIED).map_err(std::io::Error::from)?;
         let flags = object.u32(FLAGS).map_err(std::io::Error::from)?.load(Relaxed);
         let on_death = if flags & PASSES_SILENTLY == 0 { OnDeath::Tell } else { OnDeath::Pass };
         Ok(Lock { object, word, on_death })
@@ -121,7 +124,7 @@ impl Lock {
         // Before it is held, not after: a thread that ends in between only wastes its word.
         me.hold();
         if raw::try_fast(&*self.word, me.id) {
-            return Ok(LockGuard { lock: self, me, died: Cell::new(None) });
+            return Ok(LockGuard::new(self, me));
         }
         self.lock_slowly(me, self.on_death, nap())
     }
@@ -129,7 +132,13 @@ impl Lock {
     #[cold]
     fn lock_slowly(&self, me: Me, on_death: OnDeath, mut nap: Nap) -> Result<LockGuard<'_>, LockError> {
         match lock_slowly(&self.word, &self.object, me, on_death, &mut nap) {
-            Ok(Outcome { died }) => Ok(LockGuard { lock: self, me, died: Cell::new(died) }),
+            Ok(Outcome { died }) => {
+                if let Some(owner) = died {
+                    // Killed before this, the next one is told of this process's own death.
+                    self.died().store(owner.pid().unwrap_or(0), Relaxed);
+                }
+                Ok(LockGuard::new(self, me))
+            }
             Err(error) => {
                 me.let_go();
                 Err(error)
@@ -170,6 +179,11 @@ impl Lock {
     /// Who holds the lock now, or held it when it died. It may be another by the time this returns.
     pub fn owner(&self) -> Option<Owner> {
         Id::of(self.word.load(Relaxed)).map(|id| self.object.owner(id))
+    }
+
+    /// The process whose death what is protected has to be repaired after: as long as the owner's word has I.
+    fn died(&self) -> &AtomicU32 {
+        self.object.u32(DIED).expect("checked when it was made")
     }
 
     /// Whether whoever takes it would be told of a death now.
@@ -309,38 +323,68 @@ impl Options {
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
-    me: Me,
-    /// Whose death what is protected has not been repaired after.
-    died: Cell<Option<Owner>>,
+    /// The block of the thread: whose Id is in there is who may release. If it is another's by now, or nobody's in a
+    /// forked child, that is not the Id in the word, and nothing happens.
+    block: &'static Block,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<'a> LockGuard<'a> {
+    #[inline]
+    fn new(lock: &'a Lock, me: Me) -> Self {
+        LockGuard { lock, block: me.block(), not_send: PhantomData }
+    }
+
+    pub(crate) fn lock(&self) -> &'a Lock {
+        self.lock
+    }
 }
 
 impl LockGuard<'_> {
     /// The process that died holding the lock, if what it protects has not been declared repaired since.
     pub fn died(&self) -> Option<Owner> {
-        self.died.get()
+        let is_inconsistent = self.lock.word.load(Relaxed) & I != 0;
+        is_inconsistent.then(|| owner_of(self.lock.died().load(Relaxed)))
     }
 
     /// Says that what the lock protects is consistent again: whoever takes the lock after this guard gets it as usual.
     /// Without that, the next one is told of the death again. Does nothing if nobody died.
     pub fn repaired(&self) {
-        if self.died.take().is_some() {
-            raw::repaired(&*self.lock.word, self.me.id);
+        if let Some(me) = Me::of(self.block) {
+            raw::repaired(&*self.lock.word, me.id);
         }
     }
 
     /// Says that what the lock protects cannot be repaired: from now on everybody gets [`LockError::GivenUp`], until
     /// somebody calls [`Lock::reset`].
     pub fn give_up(self) {
-        let owner = self.died.take().unwrap_or(Owner::new(Some(std::process::id())));
-        self.release_as(Ownerless::GivenUp, owner);
+        let pid = self.died().map_or(Some(std::process::id()), Owner::pid);
+        self.leave(|me| {
+            raw::abandon(&*self.lock.word, me.id, &self.lock.object, Ownerless::GivenUp, pid.unwrap_or(0))
+        });
         std::mem::forget(self);
     }
 
+    #[inline]
+    fn leave(&self, leave: impl FnOnce(Me) -> bool) {
+        if let Some(me) = Me::of(self.block)
+            && leave(me)
+        {
+            me.let_go();
+        }
+    }
+
+    /// What is not a plain release: somebody sleeps, what is protected was not repaired, or the lock is not this
+    /// thread's any more.
     #[cold]
-    fn release_as(&self, why: Ownerless, owner: Owner) {
-        if self.me.is_still() {
-            raw::abandon(&*self.lock.word, self.me.id, &self.lock.object, why, owner.pid().unwrap_or(0));
-            self.me.let_go();
+    fn leave_slowly(&self, me: Me) -> bool {
+        let Lock { word, object, .. } = self.lock;
+        match self.died() {
+            // Not by what the word says of another's: the release looks at its owner.
+            None => raw::release(&**word, me.id, object),
+            Some(owner) => {
+                raw::abandon(&**word, me.id, object, Ownerless::Unrepaired, owner.pid().unwrap_or(0))
+            }
         }
     }
 }
@@ -348,28 +392,12 @@ impl LockGuard<'_> {
 impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(owner) = self.died.get() {
-            return self.release_as(Ownerless::Unrepaired, owner);
-        }
-        if self.me.is_still() {
-            raw::release(&*self.lock.word, self.me.id, &self.lock.object);
-            self.me.let_go();
-        }
+        self.leave(|me| raw::release_fast(&*self.lock.word, me.id) || self.leave_slowly(me));
     }
 }
 
 impl fmt::Debug for LockGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockGuard").field("died", &self.died.get()).finish_non_exhaustive()
-    }
-}
-
-impl<'a> LockGuard<'a> {
-    pub(crate) fn lock(&self) -> &'a Lock {
-        self.lock
-    }
-
-    pub(crate) fn me(&self) -> Me {
-        self.me
+        f.debug_struct("LockGuard").field("died", &self.died()).finish_non_exhaustive()
     }
 }

@@ -15,15 +15,15 @@ use crate::board::Board;
 use crate::id::Id;
 
 /// Words of a thread's block, which a forked child finds zero.
-const ID: usize = 0;
-const HELD: usize = 1;
+pub(crate) const ID: usize = 0;
+pub(crate) const HELD: usize = 1;
 
 /// This thread on one board.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Me {
     pub(crate) id: Id,
-    /// Where it counts what it holds; `None` for a thread that is counted with its process.
-    block: Option<&'static Block>,
+    /// Where it counts what it holds: its own, or that of its process, where nobody looks at the count.
+    block: &'static Block,
     not_send: PhantomData<*const ()>,
 }
 
@@ -31,24 +31,33 @@ impl Me {
     /// It holds one thing more.
     #[inline]
     pub(crate) fn hold(&self) {
-        if let Some(block) = self.block {
-            // No other thread writes it.
-            block.words[HELD].store(block.words[HELD].load(Relaxed).wrapping_add(1), Relaxed);
-        }
+        // No other thread writes it.
+        self.block.words[HELD].store(self.block.words[HELD].load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// It holds one thing less.
     #[inline]
     pub(crate) fn let_go(&self) {
-        if let Some(block) = self.block {
-            block.words[HELD].store(block.words[HELD].load(Relaxed).wrapping_sub(1), Relaxed);
-        }
+        self.block.words[HELD].store(self.block.words[HELD].load(Relaxed).wrapping_sub(1), Relaxed);
     }
 
     /// Whether this is still the thread that it was: not one of a forked child.
     #[inline]
     pub(crate) fn is_still(&self) -> bool {
-        self.block.is_none_or(|block| block.words[ID].load(Relaxed) == self.id.word())
+        self.block.words[ID].load(Relaxed) == self.id.word()
+    }
+
+    /// What a guard keeps of it: one word, since what is moved into guards is felt.
+    #[inline]
+    pub(crate) fn block(self) -> &'static Block {
+        self.block
+    }
+
+    /// Who that block is of now: of nobody in a forked child, or of another if its thread has ended.
+    #[inline]
+    pub(crate) fn of(block: &'static Block) -> Option<Self> {
+        let id = Id::of(block.words[ID].load(Relaxed))?;
+        Some(Me { id, block, not_send: PhantomData })
     }
 }
 
@@ -81,7 +90,7 @@ pub(crate) fn me(board: &Arc<Board>) -> io::Result<Me> {
             && let Some(id) = Id::of(block.words[ID].load(Relaxed))
             && current.pending.get().is_none_or(|pending| pending.is_at(current.live.get()))
         {
-            return Ok(Me { id, block: Some(block), not_send: PhantomData });
+            return Ok(Me { id, block, not_send: PhantomData });
         }
         enter(board, current)
     })
@@ -110,7 +119,7 @@ fn enter(board: &Arc<Board>, current: &Current) -> io::Result<Me> {
     match known {
         Ok(Ok(Some(me))) => Ok(me),
         // No word is left for it, or the thread is ending and has given its own back: it goes with its process.
-        Ok(Ok(None)) | Err(_) => Ok(Me { id: process, block: None, not_send: PhantomData }),
+        Ok(Ok(None)) | Err(_) => Ok(Me { id: process, block: board.block(), not_send: PhantomData }),
         Ok(Err(error)) => Err(error),
     }
 }
@@ -141,7 +150,7 @@ impl Registration {
             // that are its own.
             unsafe { pending.point_at(self.live) };
         }
-        Me { id: self.id, block: Some(self.block), not_send: PhantomData }
+        Me { id: self.id, block: self.block, not_send: PhantomData }
     }
 
     /// Whether the board is in use, by the process that registered.

@@ -150,19 +150,24 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
     }
 }
 
+/// Gives the lock back at once, if nobody sleeps and nothing is to be said about it.
+#[inline]
+pub(crate) fn release_fast<A: Word>(word: &A, me: Id) -> bool {
+    // Release: with the Acquire of whoever takes it next.
+    word.cas(me.word(), 0, Release).is_ok()
+}
+
 /// Gives the lock back. `false` if this thread does not hold it any more: somebody took its process for dead, and
 /// nothing is changed.
 #[inline]
 pub(crate) fn release<A: Word, P: World<A>>(word: &A, me: Id, world: &P) -> bool {
-    // Release: with the Acquire of whoever takes it next.
-    word.cas(me.word(), 0, Release).is_ok() || leave(word, me, world, 0, 1)
+    release_fast(word, me) || leave(word, me, world, 0, 1)
 }
 
 /// As [`release`], for a word that several may have slept on who can all go on.
 #[inline]
 pub(crate) fn release_all<A: Word, P: World<A>>(word: &A, me: Id, world: &P) -> bool {
-    // Release: with the Acquire of whoever takes it next.
-    word.cas(me.word(), 0, Release).is_ok() || leave(word, me, world, 0, u32::MAX)
+    release_fast(word, me) || leave(word, me, world, 0, u32::MAX)
 }
 
 /// Gives the lock back with `next` in the word, which names nobody: free, or [`ownerless`]. Wakes up to `count`.
