@@ -85,9 +85,9 @@ impl Page {
     }
 }
 
-/// A condition variable of bare atomics that spins: a lock, and a word to wait at for each of the two sides. It makes the
-/// transfers that any condition makes between two processes that are awake, and nothing else: no owner, no deaths, no
-/// sleep.
+/// A condition variable of bare atomics: a lock, and a word to wait at for each of the two sides. It makes the transfers
+/// that any condition makes which can also sleep: the lock is given back, and a waiter is told, by an exchange that would
+/// learn of sleepers. But it has no owners, no deaths, no queue and no sleep.
 pub(crate) struct BareCondition<'a> {
     lock: &'a AtomicU64,
     waiters: [&'a AtomicU64; 2],
@@ -107,7 +107,7 @@ impl<'a> BareCondition<'a> {
     }
 
     pub(crate) fn unlock(&self) {
-        self.lock.store(0, Release);
+        assert!(self.lock.swap(0, Release) <= 2, "nobody sleeps here");
     }
 
     pub(crate) fn wait(&self, me: u64) {
@@ -124,7 +124,7 @@ impl<'a> BareCondition<'a> {
     pub(crate) fn notify(&self, me: u64) {
         let other = self.waiters[1 - me as usize];
         if other.load(Relaxed) == 1 {
-            other.store(2, Release);
+            assert!(other.swap(2, Release) == 1, "nobody sleeps here");
         }
     }
 }

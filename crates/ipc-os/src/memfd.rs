@@ -52,6 +52,20 @@ pub fn fixed_len(fd: impl AsFd) -> Option<u64> {
     if !seals.contains(FIXED) { None } else { u64::try_from(len).ok() }
 }
 
+/// How many bytes of memory and swap the machine could give to memory files now, as it says itself. What is given out
+/// beyond that is not refused: the kernel ends processes instead.
+///
+/// # Errors
+/// Without `/proc`.
+pub fn room() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let kilobytes = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+    };
+    Ok((kilobytes("MemAvailable") + kilobytes("SwapFree")).saturating_mul(1024))
+}
+
 /// Takes the pages of a range now, so that a system without memory for them says so here and not by a signal at the
 /// first touch.
 ///
@@ -124,6 +138,7 @@ mod tests {
         assert!(file.set_len(0).is_err() && file.set_len(20_000).is_err());
         assert_eq!(fixed_len(&file), Some(10_000));
         reserve(&file, 4096, 4096).unwrap();
+        assert!((1 << 20..1 << 50).contains(&room().unwrap()));
         assert!(reserve(&file, 8192, 8192).is_err(), "beyond its end");
         let open = memfd_create("open", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         assert_eq!(fixed_len(open), None);

@@ -163,8 +163,9 @@ impl Drop for NamedFile {
     }
 }
 
-/// Makes a named file of `len` bytes, all of them with memory behind them, and its first user. Nobody can open it before
-/// `init` has filled it, through a description that it may map: it is not the role.
+/// Makes a named file of `len` zero bytes, and its first user. Nobody can open it before `init` has filled it, through a
+/// description that it may map: it is not the role. There is no memory behind the bytes yet: `init` takes what it needs
+/// ([`memfd::reserve`](crate::memfd::reserve)), so that a full file system is an error and not a signal later.
 ///
 /// # Errors
 /// [`NameError::AlreadyExists`] if somebody uses that name; `init` has not run then, unless another process was quicker

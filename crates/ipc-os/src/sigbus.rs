@@ -32,8 +32,8 @@ mod tests;
 
 use std::io;
 use std::ops::Deref;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -42,8 +42,8 @@ use registry::{Range, Slot};
 
 /// A [`Mapping`] that survives what would be a SIGBUS. Its file may be cut short, or be on a full file system.
 ///
-/// Not to be combined with [`Mapping::do_not_fork`]: a child would have something else at these addresses one day, and the
-/// handler would take it for this.
+/// A child that was forked without the mapping ([`Mapping::do_not_fork`]) may have something else at these addresses one
+/// day, and the handler would take a fault in there for one of this.
 ///
 /// ```
 /// use ipc_os::map::{Access, Mapping};
@@ -64,7 +64,7 @@ use registry::{Range, Slot};
 pub struct Guarded {
     // Declared first: nobody finds the mapping in the registry any more when it is unmapped.
     slot: Registration,
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
 }
 
 /// A place in the registry, given back when this is dropped.
@@ -78,11 +78,13 @@ impl Drop for Registration {
 }
 
 impl Guarded {
-    /// Guards a mapping from now on; installs the handler if this is the process's first one.
+    /// Guards a mapping from now on, until this is dropped, also if others keep the mapping longer; installs the handler
+    /// if this is the process's first one.
     ///
     /// # Errors
     /// What `sigaction(2)` reports: nothing, as far as is known.
-    pub fn new(mapping: Mapping) -> io::Result<Self> {
+    pub fn new(mapping: impl Into<Arc<Mapping>>) -> io::Result<Self> {
+        let mapping = mapping.into();
         install()?;
         let start = mapping.as_ptr().expose_provenance();
         let slot = registry::register(Range {

@@ -248,12 +248,9 @@ impl<T: Plain> Array<T> {
             let (shift, half) = (8 * (at & 2), u32::from(u16::from_le_bytes(bytes)));
             let mut now = word.load(Relaxed);
             // The other half stays what it is, whoever sets it meanwhile.
-            while let Err(other) = word.compare_exchange_weak(
-                now,
-                now & !(0xffff << shift) | half << shift,
-                Release,
-                Relaxed,
-            ) {
+            while let Err(other) =
+                word.compare_exchange_weak(now, now & !(0xffff << shift) | half << shift, Release, Relaxed)
+            {
                 now = other;
             }
         } else {
@@ -324,6 +321,14 @@ impl<T: Plain> Array<T> {
     /// Those of [`Lock::recover`](ipc_sync::Lock::recover).
     pub fn recover(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         Ok(ArrayGuard { array: self, lock: self.lock.recover()? })
+    }
+
+    /// As [`recover`](Self::recover), within that time.
+    ///
+    /// # Errors
+    /// Those of [`Lock::recover_timeout`](ipc_sync::Lock::recover_timeout).
+    pub fn recover_timeout(&self, timeout: Duration) -> Result<ArrayGuard<'_, T>, LockError> {
+        Ok(ArrayGuard { array: self, lock: self.lock.recover_timeout(timeout)? })
     }
 
     /// Takes an array that was given up into use again. Whether it was.

@@ -122,6 +122,14 @@ impl<T: Plain> Mutex<T> {
         Ok(MutexGuard { mutex: self, lock: self.lock.recover()? })
     }
 
+    /// As [`recover`](Self::recover), within that time.
+    ///
+    /// # Errors
+    /// Those of [`Lock::recover_timeout`](ipc_sync::Lock::recover_timeout).
+    pub fn recover_timeout(&self, timeout: Duration) -> Result<MutexGuard<'_, T>, LockError> {
+        Ok(MutexGuard { mutex: self, lock: self.lock.recover_timeout(timeout)? })
+    }
+
     /// Takes a value that was given up into use again. Whether it was.
     pub fn reset(&self) -> bool {
         self.lock.reset()

@@ -35,7 +35,7 @@ const COPIES: usize = CELL + 8;
 const TRIES: u32 = 64;
 /// How often it tries to keep them out, and for how long each time. Together longer than any writer that is not hostile
 /// can be in the way of both.
-const ROUNDS: u32 = 40;
+const ROUNDS: u32 = 20;
 const ROUND: Duration = Duration::from_millis(50);
 
 /// One value of a plain type, shared by processes: the counterpart of `multiprocessing.Value`.

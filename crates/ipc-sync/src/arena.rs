@@ -51,6 +51,10 @@ pub(crate) type Place = (Arc<File>, Range<usize>, Option<Weak<Arena>>);
 /// A place of at least `len` zero bytes, which this process holds.
 pub(crate) fn allocate(len: usize) -> io::Result<Place> {
     if len > OBJECT_MAX {
+        if len as u64 > ipc_os::memfd::room()? {
+            // The kernel would give what it has, and then end processes.
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = File::new("ipc-object", len)?;
         file.reserve(0..len)?;
         file.occupy(0..len)?;

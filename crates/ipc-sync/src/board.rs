@@ -15,6 +15,7 @@ use ipc_os::futex;
 use ipc_os::map::Mapping;
 use ipc_os::ofd::{self, Mode};
 use ipc_os::robust::{OWNER_DIED, WAITERS};
+use ipc_os::sigbus::Guarded;
 use ipc_os::wiped::{self, Block};
 use ipc_os::{fd, memfd};
 use parking_lot::{Mutex, MutexGuard};
@@ -42,6 +43,21 @@ const SEAT_LOCKS: u64 = 1 << 40;
 
 const _: () = assert!(LEN == 528_384 && PIDS + 4 * PIDS_KEPT as usize <= LIVE);
 const _: () = assert!(LIVE + THREADS as usize * LIVE_STRIDE == SEAT && THREADS < WHOLE_PROCESS);
+
+/// The mapping that keeps this process's seat.
+struct Seats {
+    map: Arc<Mapping>,
+    /// A file with a name may be cut short.
+    _guard: Option<Guarded>,
+}
+
+impl Seats {
+    fn new(map: Mapping, named: bool) -> io::Result<Self> {
+        let map = Arc::new(map);
+        let guard = if named { Some(Guarded::new(Arc::clone(&map))?) } else { None };
+        Ok(Seats { map, _guard: guard })
+    }
+}
 
 /// Words of [`Board::process`]. The first two are those of a thread's block, for threads that go with their process.
 const MY_ID: usize = crate::thread::ID;
@@ -135,15 +151,17 @@ impl Board {
     }
 
     /// The seats. Attaches this process if it was not.
+    #[inline]
     fn seats(&self) -> io::Result<&Mapping> {
         let mut address = self.process.words[MY_SEATS].load(Acquire);
         if address == 0 {
             self.attach()?;
             address = self.process.words[MY_SEATS].load(Acquire);
         }
-        // SAFETY: `attach` has put there the address of a mapping that is dropped with `self`, in this process: a
-        // forked child finds zero.
-        Ok(unsafe { &*std::ptr::with_exposed_provenance::<Mapping>(address as usize) })
+        // SAFETY: `attach` has put there the address of what is dropped with `self`, in this process: a forked child finds
+        // zero.
+        let seats = unsafe { &*std::ptr::with_exposed_provenance::<Seats>(address as usize) };
+        Ok(&seats.map)
     }
 
     #[cold]
@@ -170,7 +188,9 @@ impl Board {
 
         let seat = self.seat(k);
         // No memory for it is an error here, and not a signal at the first touch.
-        memfd::reserve(&*self.fd, seat as u64, SEAT as u64)?;
+        // The next one, too: whoever looks for the last seat reads it.
+        let reserved = (2 * SEAT).min(self.base + LEN - seat);
+        memfd::reserve(&*self.fd, seat as u64, reserved as u64)?;
         let epoch = seats.u64(seat + EPOCH)?;
         let old = epoch.load(Acquire) & EPOCH_MASK;
         // Whoever was here before is gone: this process holds the byte.
@@ -188,6 +208,7 @@ impl Board {
         epoch.store(new, Release);
 
         let id = Id::new(k, WHOLE_PROCESS, new);
+        let seats = Seats::new(seats, self.is_in_the_file_of_its_object())?;
         let seats = Box::into_raw(Box::new(seats)).expose_provenance() as u64;
         // Release, both: with the Acquire in `seats` and `my_process`, of other threads.
         self.process.words[MY_SEATS].store(seats, Release);
@@ -357,7 +378,7 @@ impl Drop for Board {
     fn drop(&mut self) {
         let seats = self.process.words[MY_SEATS].load(Acquire);
         if seats != 0 {
-            let seats = std::ptr::with_exposed_provenance_mut::<Mapping>(seats as usize);
+            let seats = std::ptr::with_exposed_provenance_mut::<Seats>(seats as usize);
             // SAFETY: `attach` of this process has made it from a box, and nobody else has `self`. Live words that a
             // thread's pending pointer is still at stay at reserved addresses.
             drop(unsafe { Box::from_raw(seats) });

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use ipc_os::futex;
-use ipc_os::map::{Word32, Word64};
+use ipc_os::map::{OutOfBounds, Word32, Word64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{LockError, OpenError};
@@ -18,11 +18,15 @@ use crate::lock::{self, Lock, LockGuard};
 use crate::object::{Fresh, Object};
 use crate::wait::{Nap, Rest};
 
-const WAITERS: usize = lock::LEN + 8;
-const NEXT: usize = lock::LEN + 12;
-const HEADER: usize = lock::LEN + 64;
-/// As many as fit with the rest into 512 bytes.
-const WAITERS_DEFAULT: u32 = 48;
+/// On the cache line of the lock: whoever has the lock has these too.
+const WAITERS: usize = 32;
+const TICKETS: usize = 36;
+const HIGH: usize = 40;
+const HEADER: usize = lock::LEN;
+/// A waiter's word is on a cache line of its own: it looks there until it is notified.
+const WAITER: usize = 64;
+/// As many as fit with the rest into 2 KiB.
+const WAITERS_DEFAULT: u32 = 30;
 const WAITERS_MAX: u32 = 4096;
 
 /// In a waiter's word: it has been told.
@@ -45,7 +49,7 @@ const WITHOUT_A_PLACE: Duration = Duration::from_millis(5);
 /// A waiter that dies is passed over, and if it was notified already another one is notified in its place. The death of
 /// a process that holds the lock is told to those who wait ([`LockError::OwnerDied`]).
 ///
-/// At most 48 can wait at the same time; further ones look every 5 ms, as if they were woken for no reason.
+/// At most 30 can wait at the same time; further ones look every 5 ms, as if they were woken for no reason.
 ///
 /// ```
 /// use ipc_sync::Condition;
@@ -76,8 +80,24 @@ struct Place {
 }
 
 struct Words {
-    next: Word32,
-    waiters: Vec<Word64>,
+    /// What the next to wait gets: those who wait longest have the smallest.
+    tickets: Word32,
+    /// No place from here on is taken. Written under the lock.
+    high: Word32,
+    waiters: Vec<Waiter>,
+}
+
+struct Waiter {
+    word: Word64,
+    ticket: Word32,
+}
+
+impl Words {
+    /// The places that may be taken.
+    fn taken(&self) -> &[Waiter] {
+        let high = self.high.load(Relaxed) as usize;
+        &self.waiters[..high.min(self.waiters.len())]
+    }
 }
 
 impl Place {
@@ -88,17 +108,22 @@ impl Place {
 
     fn of(object: Object) -> Result<Self, OpenError> {
         let waiters = object.u32(WAITERS).map_err(io::Error::from)?.load(Relaxed);
-        if waiters == 0 || waiters > WAITERS_MAX || HEADER + 8 * waiters as usize > object.len() {
+        if waiters == 0 || waiters > WAITERS_MAX || HEADER + WAITER * waiters as usize > object.len() {
             return Err(OpenError::Io(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "a condition that is none",
             )));
         }
+        let waiter = |index: usize| {
+            let at = HEADER + WAITER * index;
+            Ok(Waiter { word: object.word64(at)?, ticket: object.word32(at + 8)? })
+        };
         let words = Words {
-            next: object.word32(NEXT).map_err(io::Error::from)?,
+            tickets: object.word32(TICKETS).map_err(io::Error::from)?,
+            high: object.word32(HIGH).map_err(io::Error::from)?,
             waiters: (0..waiters as usize)
-                .map(|index| object.word64(HEADER + 8 * index))
-                .collect::<Result<_, _>>()
+                .map(waiter)
+                .collect::<Result<_, OutOfBounds>>()
                 .map_err(io::Error::from)?,
         };
         Ok(Place { object, words: Arc::new(words) })
@@ -111,7 +136,7 @@ named!(Condition, "condition", (), layout, Condition::of);
 
 fn layout() -> Result<(usize, impl FnOnce(&Fresh<'_>) -> io::Result<()>), OpenError> {
     let init = |fresh: &Fresh<'_>| Ok(fresh.set_u32(WAITERS, WAITERS_DEFAULT)?);
-    Ok((HEADER + 8 * WAITERS_DEFAULT as usize, init))
+    Ok((HEADER + WAITER * WAITERS_DEFAULT as usize, init))
 }
 
 /// How a condition travels.
@@ -248,8 +273,7 @@ impl Condition {
         let waited = self.wait_at(&mut index, me.id, nap);
         let locked = self.lock.lock();
         // With the lock, or without it for ever: the word is this thread's own.
-        let word: &AtomicU64 = &self.place.words.waiters[index];
-        let notified = word.swap(0, AcqRel) & NOTIFIED != 0;
+        let notified = self.leave_place(index, locked.is_ok());
         me.let_go();
         let guard = locked?;
         waited?;
@@ -258,24 +282,45 @@ impl Condition {
 
     /// Under the lock: a waiter's word with this thread in it. `None` if all are taken.
     fn take_place(&self, me: Id) -> Option<usize> {
-        let Words { next, waiters } = &*self.place.words;
-        let first = next.load(Relaxed) as usize;
-        let index = (0..waiters.len()).map(|n| first.wrapping_add(n) % waiters.len()).find(|index| {
-            let w = waiters[*index].load(Relaxed);
+        let Words { tickets, high, waiters } = &*self.place.words;
+        let index = waiters.iter().position(|waiter| {
+            let w = waiter.word.load(Relaxed);
             // A dead one that was notified is left to those whom its notification goes to, if there are any.
             Id::of(w).is_none_or(|id| {
                 self.place.object.board().dead(id) && (w & NOTIFIED == 0 || self.waiting() == 0)
             })
         })?;
-        waiters[index].store(me.word(), Relaxed);
-        next.store((index as u32).wrapping_add(1), Relaxed);
+        let ticket = tickets.load(Relaxed);
+        tickets.store(ticket.wrapping_add(1), Relaxed);
+        waiters[index].ticket.store(ticket, Relaxed);
+        if high.load(Relaxed) as usize <= index {
+            high.store(index as u32 + 1, Relaxed);
+        }
+        waiters[index].word.store(me.word(), Relaxed);
         Some(index)
+    }
+
+    /// Gives the place back, with the lock, or without it for ever. Whether this waiter was notified.
+    fn leave_place(&self, index: usize, locked: bool) -> bool {
+        let Words { high, waiters, .. } = &*self.place.words;
+        let word = &waiters[index].word;
+        // Nobody changes the word of a living waiter that was notified.
+        let notified = word.load(Relaxed) & NOTIFIED != 0;
+        if notified {
+            word.store(0, Relaxed);
+        }
+        let notified = notified || word.swap(0, AcqRel) & NOTIFIED != 0;
+        if locked && high.load(Relaxed) as usize == index + 1 {
+            let lower = waiters[..index].iter().rposition(|waiter| waiter.word.load(Relaxed) != 0);
+            high.store(lower.map_or(0, |lower| lower as u32 + 1), Relaxed);
+        }
+        notified
     }
 
     /// Without the lock: until this waiter is notified, its time is over, or the lock is in a state that it has to be told
     /// of. `index` is where its word is, and may become another.
     fn wait_at(&self, index: &mut usize, me: Id, nap: &mut Nap) -> Result<(), LockError> {
-        let word: &AtomicU64 = &self.place.words.waiters[*index];
+        let word: &AtomicU64 = &self.place.words.waiters[*index].word;
         let object = &self.place.object;
         // Acquire: with the Release of `notify`.
         let notified = || word.load(Acquire) & NOTIFIED != 0;
@@ -307,16 +352,19 @@ impl Condition {
     /// whoever is killed when, the notification is neither lost nor doubled. Whether there was one.
     fn inherit(&self, index: &mut usize, me: Id) -> bool {
         let waiters = &self.place.words.waiters;
-        let dead = waiters.iter().enumerate().find_map(|(place, word)| {
-            let w = word.load(Acquire);
-            let dead = w & NOTIFIED != 0 && Id::of(w).is_some_and(|id| self.place.object.board().dead(id));
+        let dead = waiters.iter().enumerate().find_map(|(place, waiter)| {
+            let w = waiter.word.load(Acquire);
+            // Asked of the kernel too, of the few who are on their way: not every death is marked.
+            let board = self.place.object.board();
+            let is_dead = |id| board.dead(id) || board.patrol(id).unwrap_or(false);
+            let dead = w & NOTIFIED != 0 && Id::of(w).is_some_and(is_dead);
             dead.then_some((place, w))
         });
         let Some((place, w)) = dead else { return false };
-        if waiters[place].compare_exchange(w, me.word() | NOTIFIED, AcqRel, Relaxed).is_err() {
+        if waiters[place].word.compare_exchange(w, me.word() | NOTIFIED, AcqRel, Relaxed).is_err() {
             return false;
         }
-        let own = waiters[*index].swap(0, AcqRel);
+        let own = waiters[*index].word.swap(0, AcqRel);
         *index = place;
         if own & NOTIFIED != 0 {
             // It was notified at that moment itself, and has two now. The other is for somebody else.
@@ -327,19 +375,36 @@ impl Condition {
 
     /// Notifies one that waits, for one that was notified twice.
     fn pass_on(&self) {
-        for word in &self.place.words.waiters {
-            let w = word.load(Relaxed);
-            let Some(id) = Id::of(w) else { continue };
-            if w & NOTIFIED == 0
-                && !self.place.object.board().dead(id)
-                && word.compare_exchange(w, id.word() | NOTIFIED, AcqRel, Relaxed).is_ok()
-            {
-                if w & SLEEPS != 0 {
-                    futex::wake_all((&**word).into());
-                }
+        for waiter in &self.place.words.waiters {
+            let w = waiter.word.load(Relaxed);
+            if Id::of(w).is_some() && w & NOTIFIED == 0 && self.tell(waiter) {
                 return;
             }
         }
+    }
+
+    /// Notifies one that is there. Whether it is alive, and was not notified already; a dead one's place is free then.
+    fn tell(&self, waiter: &Waiter) -> bool {
+        let word: &AtomicU64 = &waiter.word;
+        let mut w = word.load(Relaxed);
+        // Those that were notified are on their way; if they are dead, their notification goes to one that sleeps, at its
+        // next tick.
+        while let Some(id) = Id::of(w).filter(|_| w & NOTIFIED == 0) {
+            let told = id.word() | NOTIFIED;
+            // Release: with the Acquire of the waiter, though it takes the lock anyway.
+            if let Err(now) = word.compare_exchange(w, told, Release, Relaxed) {
+                w = now;
+                continue;
+            }
+            if w & SLEEPS != 0 {
+                futex::wake_all(word.into());
+            }
+            // Asked afterwards: a living one is on its way meanwhile.
+            let dead = self.place.object.board().dead(id);
+            // If a sleeper was quicker, it has the notification.
+            return !dead || word.compare_exchange(told, 0, Relaxed, Relaxed).is_err();
+        }
+        false
     }
 
     /// Notifies the one that has waited longest. How many that were: 0 if nobody waits.
@@ -366,42 +431,32 @@ impl Condition {
         if !guard.lock().is(&self.lock) {
             return Err(LockError::WrongLock);
         }
-        let Words { next, waiters } = &*self.place.words;
-        // Places are taken in turn: behind the newest is the oldest.
-        let first = next.load(Relaxed) as usize;
+        let words = &*self.place.words;
+        if count >= words.waiters.len() {
+            return Ok(words.taken().iter().filter(|waiter| self.tell(waiter)).count());
+        }
         let mut notified = 0;
-        for n in 0..waiters.len() {
+        // Each turn takes one out of those that wait: it is notified, or its place is free.
+        for _ in words.taken() {
             if notified >= count {
                 break;
             }
-            let word: &AtomicU64 = &waiters[first.wrapping_add(n) % waiters.len()];
-            let mut w = word.load(Relaxed);
-            // Those that were notified are on their way; if they are dead, their notification goes to one that sleeps, at
-            // its next tick.
-            while let Some(id) = Id::of(w).filter(|_| w & NOTIFIED == 0) {
-                let dead = self.place.object.board().dead(id);
-                let next = if dead { 0 } else { id.word() | NOTIFIED };
-                // Release: with the Acquire of the waiter, though it takes the lock anyway.
-                if let Err(now) = word.compare_exchange(w, next, Release, Relaxed) {
-                    w = now;
-                    continue;
-                }
-                if !dead {
-                    notified += 1;
-                    if w & SLEEPS != 0 {
-                        futex::wake_all(word.into());
-                    }
-                }
-                break;
-            }
+            let now = words.tickets.load(Relaxed);
+            let waits = |waiter: &&Waiter| {
+                let w = waiter.word.load(Relaxed);
+                w & NOTIFIED == 0 && Id::of(w).is_some()
+            };
+            let age = |waiter: &&Waiter| now.wrapping_sub(waiter.ticket.load(Relaxed));
+            let Some(oldest) = words.taken().iter().filter(waits).max_by_key(age) else { break };
+            notified += usize::from(self.tell(oldest));
         }
         Ok(notified)
     }
 
     /// How many wait now, and have not been notified.
     pub fn waiting(&self) -> usize {
-        let waits = |word: &&Word64| {
-            let w = word.load(Relaxed);
+        let waits = |waiter: &&Waiter| {
+            let w = waiter.word.load(Relaxed);
             w & NOTIFIED == 0 && Id::of(w).is_some_and(|id| !self.place.object.board().dead(id))
         };
         self.place.words.waiters.iter().filter(waits).count()

@@ -16,6 +16,7 @@ use ipc_core::handle;
 use ipc_os::map::{Access, Mapping};
 use ipc_os::names::{NamedFile, USERS};
 use ipc_os::ofd::{self, Mode};
+use ipc_os::sigbus::Guarded;
 use ipc_os::{fd, memfd};
 use parking_lot::Mutex;
 
@@ -27,6 +28,8 @@ const OBJECT_LOCKS: u64 = 1 << 41;
 pub(crate) struct File {
     identity: (u64, u64),
     map: Arc<Mapping>,
+    /// A file with a name may be cut short.
+    _guard: Option<Guarded>,
     role: Mutex<Role>,
     /// What takes the name away with the last user; dropped after `role`, which is a copy of its description.
     _named: Option<NamedFile>,
@@ -87,7 +90,8 @@ impl File {
         // Mapped through a description that has no locks: a mapping keeps them.
         let neutral = fd::reopen(&fd)?;
         let map = Arc::new(Mapping::new(neutral, len, Access::ReadWrite)?);
-        Ok(File { identity, map, role: Mutex::new(role), _named: named })
+        let guard = if role.named { Some(Guarded::new(Arc::clone(&map))?) } else { None };
+        Ok(File { identity, map, _guard: guard, role: Mutex::new(role), _named: named })
     }
 
     fn known_or(identity: (u64, u64), make: impl FnOnce() -> io::Result<File>) -> io::Result<Arc<File>> {
@@ -116,6 +120,9 @@ impl File {
         let mut role = self.role()?;
         let role = &mut *role;
         match role.held.entry(at.start) {
+            Entry::Occupied(held) if held.get().1 != at.len() => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the object has another length"));
+            }
             Entry::Occupied(mut held) => held.get_mut().0 += 1,
             Entry::Vacant(place) => {
                 if !ofd::try_lock(&role.fd, locks(&at), Mode::Read)? {

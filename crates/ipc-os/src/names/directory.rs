@@ -232,6 +232,9 @@ impl Directory {
         len: u64,
         init: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
     ) -> Result<Scratch<'_>, NameError> {
+        if len == 0 {
+            return Err(NameError::Io(io::ErrorKind::InvalidInput.into()));
+        }
         let scratch = self.scratch()?;
         let no_space = |error: io::Error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -242,8 +245,7 @@ impl Directory {
         // Through a description that is not the role: what `init` maps must not look like a user.
         let neutral = crate::fd::reopen(&scratch.role)?;
         rustix::fs::ftruncate(&neutral, len).map_err(io::Error::from)?;
-        crate::memfd::reserve(&neutral, 0, len).map_err(no_space)?;
-        init(neutral.as_fd())?;
+        init(neutral.as_fd()).map_err(no_space)?;
         Ok(scratch)
     }
 

@@ -232,7 +232,8 @@ fn what_cannot_be_filled_gets_no_name() {
         let error = create_in(&directory, "t.a", LEN, |_| Err(io::ErrorKind::Other.into())).unwrap_err();
         assert!(matches!(error, NameError::Io(_)), "{error}");
         // More than there can be.
-        let error = create_in(&directory, "t.a", 1 << 50, never).unwrap_err();
+        let error = create_in(&directory, "t.a", 1 << 50, |file| crate::memfd::reserve(file, 0, 1 << 50))
+            .unwrap_err();
         assert!(matches!(error, NameError::NoSpace { len, .. } if len == 1 << 50), "{error}");
         assert!(matches!(create_in(&directory, "t.a", 0, never), Err(NameError::Io(_))));
         directory.reclaim().unwrap();

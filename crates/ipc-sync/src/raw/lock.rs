@@ -115,6 +115,14 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
         if owner == me && me.is_thread() {
             return Err(Refused::Mine);
         }
+        if !spun && !nap.is_over() {
+            // Once: what the word is after having slept is not worth learning from. Before anything is asked: most who hold
+            // a lock give it back in a moment.
+            spun = true;
+            if world.spin(|| Id::of(word.load(Relaxed)) != Some(owner)) {
+                continue;
+            }
+        }
         if world.dead(owner) {
             let taken = match on_death {
                 OnDeath::Tell => return Err(Refused::OwnerDied(owner)),
@@ -129,13 +137,6 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
         }
         if nap.is_over() {
             return Err(Refused::TimedOut);
-        }
-        if !spun {
-            // Once: what the word is after having slept is not worth learning from.
-            spun = true;
-            if world.spin(|| Id::of(word.load(Relaxed)) != Some(owner)) {
-                continue;
-            }
         }
         // Relaxed: nothing is read on the strength of it; the kernel compares the word again under its own lock.
         if w & W == 0 && word.cas(w, w | W, Relaxed).is_err() {

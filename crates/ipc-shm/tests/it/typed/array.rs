@@ -58,7 +58,10 @@ fn elements<T: Plain + PartialEq + Debug>(make: fn(usize) -> T) {
         guard.update_all(|n, old| if old == make(n + 3) { make(n + 1) } else { old });
         assert_eq!((guard.len(), guard.is_empty()), (len, false));
         assert!(guard.iter().eq((0..len).map(|n| make(n + 1))));
-        assert_eq!(guard.update(last, |old| if old == make(len) { make(9) } else { old }).unwrap(), make(len));
+        assert_eq!(
+            guard.update(last, |old| if old == make(len) { make(9) } else { old }).unwrap(),
+            make(len)
+        );
         assert_eq!(guard.get(last).unwrap(), make(9));
         guard.set(last, make(8)).unwrap();
         guard.write(0, &[make(7)]).unwrap();
@@ -280,8 +283,7 @@ fn an_owner_that_dies_half_way_is_told_and_repaired() {
     assert_eq!(guard.died().unwrap().pid(), Some(pid));
     assert!(format!("{guard:?}").contains("len: 100"));
     drop(guard);
-    let is_told =
-        |array: Array<u32>| matches!(array.lock(), Err(LockError::OwnerDied { owner }) if owner.pid().is_some());
+    let is_told = |array: Array<u32>| matches!(array.lock(), Err(LockError::OwnerDied { owner }) if owner.pid().is_some());
     assert!(done(Process::spawn(is_told, (array.clone(),)).unwrap()));
     let repair = |array: Array<u32>| {
         let guard = array.recover().unwrap();

@@ -74,7 +74,9 @@ fn a_mutex_whose_owner_dies() {
     };
     let pid = owner.id();
     kill(owner);
-    assert!(matches!(waiter.join().unwrap(), Err(LockError::OwnerDied { owner }) if owner.pid() == Some(pid)));
+    assert!(
+        matches!(waiter.join().unwrap(), Err(LockError::OwnerDied { owner }) if owner.pid() == Some(pid))
+    );
     drop(mutex.recover().unwrap());
     assert!(matches!(mutex.try_lock(), Err(LockError::OwnerDied { .. })));
     let guard = mutex.recover().unwrap();

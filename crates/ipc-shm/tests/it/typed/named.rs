@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ipc_core::{Classify, ErrorKind};
 use ipc_os::ofd::{self, Mode};
-use ipc_pipe::{Receiver, Sender, pipe};
+use ipc_pipe::{Duplex, Receiver, Sender, duplex, pipe};
 use ipc_process::Process;
 use ipc_shm::{Array, Mutex, RwLock, Value};
 use ipc_sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, OpenError, ReentrantLock, Semaphore};
@@ -294,29 +294,27 @@ fn the_name_goes_with_the_last_user_wherever_it_is() {
             assert_eq!(elsewhere(), Some(42));
         };
         // In flight, in a message that nobody has read.
-        let (mut tx, mut rx) = pipe::<Value<u64>>().unwrap();
-        tx.send(&Value::create("v", 42_u64).unwrap()).unwrap();
+        let (mut here, mut there) = duplex::<Value<u64>, u32>().unwrap();
+        here.send(&Value::create("v", 42_u64).unwrap()).unwrap();
         is_used();
         // Received: who has it is a user, and the only one.
-        let received = told(&mut rx);
+        let received = there.recv_timeout(PATIENCE).unwrap();
         is_used();
         assert_eq!(received.get(), 42);
         // And on, to another process, which is killed.
-        tx.send(&received).unwrap();
+        here.send(&received).unwrap();
         drop(received);
         is_used();
-        let (up, mut last) = pipe().unwrap();
-        let keeper = Process::spawn(have, (rx, up)).unwrap();
-        told(&mut last);
-        drop(tx);
+        let keeper = Process::spawn(have, (there,)).unwrap();
+        assert_eq!(here.recv_timeout(PATIENCE).unwrap(), keeper.id());
         is_used();
         kill(keeper);
         assert_eq!(elsewhere(), None);
         // In flight, in a message that nobody ever reads.
-        let (mut tx, rx) = pipe::<Value<u64>>().unwrap();
-        tx.send(&Value::create("v", 42_u64).unwrap()).unwrap();
+        let (mut here, there) = duplex::<Value<u64>, u32>().unwrap();
+        here.send(&Value::create("v", 42_u64).unwrap()).unwrap();
         is_used();
-        drop((tx, rx));
+        drop((here, there));
         assert_eq!(elsewhere(), None);
         // Dropped by all, in whatever order.
         let value = Value::create("v", 42_u64).unwrap();
@@ -331,10 +329,9 @@ fn the_name_goes_with_the_last_user_wherever_it_is() {
     });
 }
 
-fn have(mut rx: Receiver<Value<u64>>, mut up: Sender<u32>) {
-    let _value = rx.recv().unwrap();
-    drop(rx);
-    ready(&mut up);
+fn have(mut end: Duplex<u32, Value<u64>>) {
+    let _value = end.recv().unwrap();
+    end.send(&std::process::id()).unwrap();
     park();
 }
 
@@ -412,6 +409,8 @@ fn handles_of_named_objects_are_sent_to_workers() {
 fn a_hundred_named_locks() {
     let _watchdog = watchdog("a_hundred_named_locks");
     private("typed::named::a_hundred_named_locks", |directory| {
+        let share = |locks: Vec<Lock>| locks.iter().filter(|lock| lock.lock().is_ok()).count();
+        done(Process::spawn(share, (Vec::new(),)).unwrap());
         let before = ipc_testkit::open_descriptors();
         let locks: Vec<_> = (0..100).map(|n| Lock::create(&format!("lock-{n}")).unwrap()).collect();
         let made = ipc_testkit::open_descriptors();
@@ -426,7 +425,6 @@ fn a_hundred_named_locks() {
             (used - before) as f64 / 100.0,
             blocks * 512 / 100
         );
-        let share = |locks: Vec<Lock>| locks.iter().filter(|lock| lock.lock().is_ok()).count();
         assert_eq!(done(Process::spawn(share, (locks.clone(),)).unwrap()), 100);
         drop(locks);
         assert_eq!(ipc_testkit::open_descriptors(), before);

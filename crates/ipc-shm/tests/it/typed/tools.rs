@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipc_core::handle::{self, Kind};
 use ipc_core::{Codec, DecodeError, handle_kind};
-use ipc_pipe::{Receiver, Sender, pipe};
+use ipc_pipe::{Sender, pipe};
 use ipc_process::{JoinError, NeverStarted, Process, WorkerFn};
 use ipc_shm::Array;
 use ipc_sync::object::Object;
@@ -68,12 +68,6 @@ where
 /// Says that this process is as far as the test wants it.
 pub(crate) fn ready(to: &mut Sender<u32>) {
     to.send(&std::process::id()).unwrap();
-}
-
-/// What comes next.
-#[track_caller]
-pub(crate) fn told<T: DeserializeOwned + Serialize>(from: &mut Receiver<T>) -> T {
-    from.recv_timeout(PATIENCE).unwrap()
 }
 
 /// Numbers that look random, the same each time (xorshift, G. Marsaglia 2003).
@@ -175,8 +169,9 @@ where
 {
     let scratch = Array::new(64).unwrap();
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    let spawn =
-        |numbers: &mut Numbers| Process::spawn(worker, (handle.clone(), scratch.clone(), numbers.next())).unwrap();
+    let spawn = |numbers: &mut Numbers| {
+        Process::spawn(worker, (handle.clone(), scratch.clone(), numbers.next())).unwrap()
+    };
     let mut workers: Vec<_> = (0..count).map(|_| spawn(&mut numbers)).collect();
     let start = Instant::now();
     let mut deaths = 0;
@@ -226,7 +221,8 @@ const PRIVATE: &str = "IPC_SHM_TEST_PRIVATE";
 pub(crate) fn private(test: &str, body: impl FnOnce(&Path)) {
     if std::env::var_os(PRIVATE).is_some_and(|name| name == test) {
         let base = PathBuf::from(std::env::var_os("IPC_RUNTIME_DIR").unwrap());
-        let user = std::fs::metadata("/proc/self").map(|me| std::os::unix::fs::MetadataExt::uid(&me)).unwrap();
+        let user =
+            std::fs::metadata("/proc/self").map(|me| std::os::unix::fs::MetadataExt::uid(&me)).unwrap();
         return body(&base.join(format!("ipc-{user}")));
     }
     struct Directory(PathBuf);
@@ -244,7 +240,8 @@ pub(crate) fn private(test: &str, body: impl FnOnce(&Path)) {
         .env("IPC_RUNTIME_DIR", &directory.0)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{test} ended with {}:\n{text}", output.status);
     assert!(text.contains("1 passed"), "there is no test of the name {test}:\n{text}");
     println!("{text}");
