@@ -125,6 +125,14 @@ impl<T: Plain> Array<T> {
         Self::named(Opening::Create, name, len)
     }
 
+    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
+    pub fn remove(name: &str) -> Result<(), OpenError> {
+        ipc_sync::remove("array", name)
+    }
+
     /// Opens the one of that name, however long it is.
     ///
     /// # Errors

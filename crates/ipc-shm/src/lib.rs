@@ -21,3 +21,5 @@ pub use value::{Bits, Number, Value, ValueGuard};
 pub use view::{View, ViewMut};
 
 pub use zerocopy;
+
+pub use ipc_sync::{LockError, OpenError, Owner, reclaim};

@@ -63,6 +63,14 @@ impl<T: Plain> Mutex<T> {
         Mutex::of(typed::named::<T>(Opening::Create, "mutex", name, Self::LEN, init)?)
     }
 
+    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
+    pub fn remove(name: &str) -> Result<(), OpenError> {
+        ipc_sync::remove("mutex", name)
+    }
+
     /// Opens the one of that name.
     ///
     /// # Errors

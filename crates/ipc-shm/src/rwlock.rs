@@ -62,6 +62,14 @@ impl<T: Plain> RwLock<T> {
         RwLock::of(typed::named::<T>(Opening::Create, "rwlock-of", name, Self::LEN, init)?)
     }
 
+    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
+    pub fn remove(name: &str) -> Result<(), OpenError> {
+        ipc_sync::remove("rwlock-of", name)
+    }
+
     /// Opens the one of that name.
     ///
     /// # Errors

@@ -106,6 +106,14 @@ impl<T: Plain> Value<T> {
         Value::of(Self::named(Opening::Create, name, Some(value))?)
     }
 
+    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
+    pub fn remove(name: &str) -> Result<(), OpenError> {
+        ipc_sync::remove("value", name)
+    }
+
     /// Opens the one of that name.
     ///
     /// # Errors

@@ -102,6 +102,14 @@ impl Event {
         self.wait_with(Nap::forever)
     }
 
+    /// Whether it is set, as a wait that does not wait.
+    ///
+    /// # Errors
+    /// [`WaitError::WouldBlock`] if it is not.
+    pub fn try_wait(&self) -> Result<(), WaitError> {
+        if self.is_set() { Ok(()) } else { Err(WaitError::WouldBlock) }
+    }
+
     /// Waits until it is set, for that time at most.
     ///
     /// # Errors

@@ -63,6 +63,15 @@ macro_rules! named {
                 <$type>::named(crate::object::Opening::OpenOrCreate, name, $($arg),*)
             }
 
+            /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
+            ///
+            /// # Errors
+            /// [`OpenError::NotFound`](crate::OpenError::NotFound) if nobody has one of that name, and what else
+            /// [`OpenError`](crate::OpenError) says.
+            pub fn remove(name: &str) -> Result<(), crate::error::OpenError> {
+                crate::named::remove($kind, name)
+            }
+
             /// Opens the one of that name.
             ///
             /// # Errors

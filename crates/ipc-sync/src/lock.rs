@@ -103,10 +103,7 @@ impl Lock {
     /// [`LockError::WouldBlock`], else as [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
-        self.lock_with(Nap::none).map_err(|error| match error {
-            LockError::Timeout => LockError::WouldBlock,
-            other => other,
-        })
+        self.lock_with(Nap::none).map_err(at_once)
     }
 
     /// Takes the lock within that time.
@@ -164,6 +161,14 @@ impl Lock {
         self.recover_with(Nap::within(timeout))
     }
 
+    /// As [`recover`](Self::recover), if that needs no waiting.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`], else as [`recover`](Self::recover).
+    pub fn try_recover(&self) -> Result<LockGuard<'_>, LockError> {
+        self.recover_with(Nap::none()).map_err(at_once)
+    }
+
     fn recover_with(&self, nap: Nap) -> Result<LockGuard<'_>, LockError> {
         let me = self.object.me().map_err(LockError::Io)?;
         me.hold();
@@ -198,6 +203,14 @@ impl Lock {
     /// Whether both are handles of one lock.
     pub fn is(&self, other: &Lock) -> bool {
         self.object.is(&other.object)
+    }
+}
+
+/// What a wait says that must not wait.
+pub(crate) fn at_once(error: LockError) -> LockError {
+    match error {
+        LockError::Timeout => LockError::WouldBlock,
+        other => other,
     }
 }
 

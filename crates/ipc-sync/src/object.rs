@@ -401,6 +401,10 @@ impl World<AtomicU64> for Object {
         self.0.board.dead(id)
     }
 
+    fn is_gone(&self, id: Id) -> bool {
+        self.0.board.patrol(id).unwrap_or(false)
+    }
+
     #[inline]
     fn spin(&self, done: impl FnMut() -> bool) -> bool {
         self.0.spin.spin(done)

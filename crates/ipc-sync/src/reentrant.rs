@@ -12,7 +12,7 @@ use ipc_os::robust::thread_id;
 use crate::error::{LockError, OpenError, Owner};
 use crate::handle::{layout, named, travels};
 use crate::id::Id;
-use crate::lock::{LEN, Outcome, lock_slowly};
+use crate::lock::{LEN, Outcome, at_once, lock_slowly};
 use crate::object::Object;
 use crate::raw::lock::{self as raw, OnDeath};
 use crate::thread::Me;
@@ -92,10 +92,7 @@ impl ReentrantLock {
     /// # Errors
     /// [`LockError::WouldBlock`], else as of [`lock`](Self::lock).
     pub fn try_lock(&self) -> Result<ReentrantGuard<'_>, LockError> {
-        self.lock_within(Nap::none()).map_err(|error| match error {
-            LockError::Timeout => LockError::WouldBlock,
-            other => other,
-        })
+        self.lock_within(Nap::none()).map_err(at_once)
     }
 
     /// Takes the lock once more within that time.

@@ -13,7 +13,7 @@ use ipc_os::map::{Word32, Word64};
 use crate::error::{LockError, OpenError, Owner};
 use crate::handle::{named, travels};
 use crate::id::{Id, Ownerless};
-use crate::lock::{died_of, refusal};
+use crate::lock::{at_once, died_of, refusal};
 use crate::object::{Fresh, Object};
 use crate::raw::lock as word;
 use crate::raw::lock::OnDeath;
@@ -198,6 +198,22 @@ impl RwLock {
         self.write_within(OnDeath::Recover, Nap::forever())
     }
 
+    /// As [`recover`](Self::recover), within that time.
+    ///
+    /// # Errors
+    /// [`LockError::Timeout`], else as of [`recover`](Self::recover).
+    pub fn recover_timeout(&self, timeout: Duration) -> Result<WriteGuard<'_>, LockError> {
+        self.write_within(OnDeath::Recover, Nap::within(timeout))
+    }
+
+    /// As [`recover`](Self::recover), if that needs no waiting.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`], else as of [`recover`](Self::recover).
+    pub fn try_recover(&self) -> Result<WriteGuard<'_>, LockError> {
+        self.write_within(OnDeath::Recover, Nap::none()).map_err(at_once)
+    }
+
     fn write_within(&self, on_death: OnDeath, mut nap: Nap) -> Result<WriteGuard<'_>, LockError> {
         let me = self.object.me().map_err(LockError::Io)?;
         me.hold();
@@ -225,13 +241,6 @@ impl RwLock {
         let is_alive =
             |place: &&Word64| Id::of(place.load(Relaxed)).is_some_and(|id| !self.object.board().dead(id));
         self.words.places.iter().filter(is_alive).count()
-    }
-}
-
-fn at_once(error: LockError) -> LockError {
-    match error {
-        LockError::Timeout => LockError::WouldBlock,
-        other => other,
     }
 }
 

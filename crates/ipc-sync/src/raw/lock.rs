@@ -136,6 +136,9 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
             continue;
         }
         if nap.is_over() {
+            if world.is_gone(owner) {
+                continue;
+            }
             return Err(Refused::TimedOut);
         }
         // Relaxed: nothing is read on the strength of it; the kernel compares the word again under its own lock.

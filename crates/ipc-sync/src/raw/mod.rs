@@ -42,6 +42,12 @@ pub(crate) trait World<A: Word> {
     /// the other way round.
     fn dead(&self, id: Id) -> bool;
 
+    /// Whether it is dead as the kernel knows it: for one who is about to give up without having slept, and so has never
+    /// looked after anybody.
+    fn is_gone(&self, id: Id) -> bool {
+        self.dead(id)
+    }
+
     /// Spins as long as it seems worth while, until `done`.
     fn spin(&self, done: impl FnMut() -> bool) -> bool;
 

@@ -50,6 +50,9 @@ pub(crate) fn read<A: Word, P: World<A>>(
                 continue;
             }
             if nap.is_over() {
+                if world.is_gone(writer) {
+                    continue;
+                }
                 return Err(Refused::TimedOut);
             }
             if !spun {
@@ -67,6 +70,11 @@ pub(crate) fn read<A: Word, P: World<A>>(
         }
         let Some(index) = find_place(words, hint, me, world) else {
             if nap.is_over() {
+                let mut readers =
+                    (0..words.places()).filter_map(|index| Id::of(words.place(index).load(Relaxed)));
+                if readers.any(|reader| world.is_gone(reader)) {
+                    continue;
+                }
                 return Err(Refused::TimedOut);
             }
             let place = words.place(hint % words.places());
@@ -223,6 +231,9 @@ fn wait_for_reader<A: Word, P: World<A>>(
             continue;
         }
         if nap.is_over() {
+            if world.is_gone(reader) {
+                continue;
+            }
             return Err(Refused::TimedOut);
         }
         if !spun {
