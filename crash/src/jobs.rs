@@ -2,7 +2,6 @@
 //! the others alone.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -25,9 +24,6 @@ pub(crate) type Reported = (Report, Duration);
 /// How many moments, and how long.
 type Sample = Option<(usize, Duration)>;
 
-/// Where objects with names usually lie.
-const SHM: &str = "/dev/shm";
-
 /// Steps the operations of these names; their reports, in the order in which they were done.
 pub(crate) fn run(
     names: Vec<String>,
@@ -39,15 +35,12 @@ pub(crate) fn run(
     let jobs = jobs.unwrap_or(cores.len()).clamp(1, names.len());
     let budget = (SAMPLES_MAX * jobs as u32 / names.len() as u32).min(SAMPLE_MAX);
     let sample = sample.map(|sample| (sample, budget));
-    // Objects with names, of these processes alone.
-    let names_directory = tempfile::Builder::new().prefix("ipc-crash").tempdir_in(SHM);
-    let names_directory = names_directory.as_ref().map_or(Path::new(SHM), |directory| directory.path());
     let waiting = Mutex::new(VecDeque::from(names));
     let reports = Mutex::new(Vec::new());
     let next = || waiting.lock().expect("no job panics").pop_front();
     let work = |core: usize| {
         while let Some(name) = next() {
-            let report = one(&name, sample, core, names_directory, show);
+            let report = one(&name, sample, core, show);
             show.report(&report);
             reports.lock().expect("no job panics").push(report);
         }
@@ -62,11 +55,16 @@ pub(crate) fn run(
 }
 
 /// Steps one operation, in a process of its own.
-fn one(name: &str, sample: Sample, core: usize, names_directory: &Path, show: &Show) -> Reported {
+fn one(name: &str, sample: Sample, core: usize, show: &Show) -> Reported {
     let bar = show.operation(name);
+    // Objects with names, of that process and its children alone.
+    let names = match tempfile::Builder::new().prefix("ipc-crash").tempdir_in("/dev/shm") {
+        Ok(names) => names,
+        Err(error) => return (Report::impossible(name, error), Duration::ZERO),
+    };
     let started =
         ipc_pipe::pipe::<Progress>().map_err(|error| error.to_string()).and_then(|(sender, receiver)| {
-            let builder = Process::builder().name("stepper").env("IPC_RUNTIME_DIR", names_directory);
+            let builder = Process::builder().name("stepper").env("IPC_RUNTIME_DIR", names.path());
             let process = builder.spawn(step, (name.to_owned(), sample, core, sender));
             Ok((process.map_err(|error| error.to_string())?, receiver))
         });

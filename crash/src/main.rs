@@ -4,9 +4,19 @@
 //! of operations is a file with a function that lists its scenarios.
 #![forbid(unsafe_code)]
 
+mod barrier;
+mod condition;
+mod event;
 mod jobs;
 mod lock;
+mod lock_recover;
+mod named;
+mod object;
 mod pair;
+mod reentrant;
+mod rwlock;
+mod semaphore;
+mod shm;
 mod show;
 mod stepper;
 mod tools;
@@ -40,7 +50,23 @@ struct Args {
 
 /// All operations.
 fn scenarios() -> Vec<Box<dyn Steps>> {
-    [stepper::scenarios(), lock::scenarios()].into_iter().flatten().collect()
+    [
+        stepper::scenarios(),
+        lock::scenarios(),
+        lock_recover::scenarios(),
+        reentrant::scenarios(),
+        rwlock::scenarios(),
+        semaphore::scenarios(),
+        event::scenarios(),
+        condition::scenarios(),
+        barrier::scenarios(),
+        object::scenarios(),
+        named::scenarios(),
+        shm::scenarios(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

@@ -112,7 +112,13 @@ where
 
     /// What it says next, within the deadline.
     pub(crate) fn said(&mut self) -> Result<R, BoxError> {
-        self.said_within(DEADLINE)?.ok_or_else(|| "a survivor hangs".into())
+        if let Some(said) = self.said_within(DEADLINE)? {
+            return Ok(said);
+        }
+        let pid = self.pid();
+        let about = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        let (syscall, wchan) = (about("syscall"), about("wchan"));
+        tools::wrong(format!("survivor {pid} hangs, in {wchan}, system call {}", syscall.trim()))
     }
 
     /// What it says next, if it comes in that time.

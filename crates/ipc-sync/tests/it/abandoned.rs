@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipc_core::Classify;
-use ipc_pipe::{Receiver, Sender, pipe};
+use ipc_pipe::{Duplex, Sender, duplex, pipe};
 use ipc_process::{Process, WorkerFn};
 use ipc_sync::{Barrier, Condition, Event, Lock, LockError, ReentrantLock, RwLock, Semaphore, WaitError};
 use ipc_testkit::{PATIENCE, watchdog};
@@ -93,12 +93,12 @@ fn a_barrier_that_nobody_can_come_to() {
 }
 
 /// Takes something for good, and then has the object no more, but is alive and among those who share.
-fn keep<T>(object: T, mut up: Sender<u32>, other: Event, take: impl FnOnce(&T)) -> ! {
+fn keep<T>(object: T, mut up: Sender<u32>, other: Event, take: impl FnOnce(&T)) {
     take(&object);
     drop(object);
     ready(&mut up);
     let _among_them = other.is_set();
-    park()
+    park();
 }
 
 /// What somebody holds who cannot give it back any more. `take` is what that one does, `wait` the waiter.
@@ -123,7 +123,7 @@ fn a_lock_whose_owner_has_it_no_more() {
     let _watchdog = watchdog("a_lock_whose_owner_has_it_no_more");
     kept(
         Lock::new().unwrap(),
-        |lock: Lock, up: Sender<u32>, other: Event| -> () {
+        |lock: Lock, up: Sender<u32>, other: Event| {
             keep(lock, up, other, |lock| std::mem::forget(lock.lock().unwrap()))
         },
         |lock: Lock, mut up: Sender<u32>| {
@@ -133,7 +133,7 @@ fn a_lock_whose_owner_has_it_no_more() {
     );
     kept(
         ReentrantLock::new().unwrap(),
-        |lock: ReentrantLock, up: Sender<u32>, other: Event| -> () {
+        |lock: ReentrantLock, up: Sender<u32>, other: Event| {
             keep(lock, up, other, |lock| std::mem::forget(lock.lock().unwrap()))
         },
         |lock: ReentrantLock, mut up: Sender<u32>| {
@@ -154,10 +154,10 @@ fn a_rwlock_whose_owner_has_it_no_more() {
         ready(&mut up);
         kind(lock.read())
     };
-    let writer = |lock: RwLock, up: Sender<u32>, other: Event| -> () {
+    let writer = |lock: RwLock, up: Sender<u32>, other: Event| {
         keep(lock, up, other, |lock| std::mem::forget(lock.write().unwrap()))
     };
-    let reader = |lock: RwLock, up: Sender<u32>, other: Event| -> () {
+    let reader = |lock: RwLock, up: Sender<u32>, other: Event| {
         keep(lock, up, other, |lock| std::mem::forget(lock.read().unwrap()))
     };
     kept(RwLock::new().unwrap(), writer, read);
@@ -173,11 +173,11 @@ fn who_has_nothing_of_it_any_more_is_as_good_as_dead() {
     // As above, but the guard was all that the process had from this one.
     let lock = Lock::new().unwrap();
     let _keeper = started(
-        |lock: Lock, mut up: Sender<u32>| -> () {
+        |lock: Lock, mut up: Sender<u32>| {
             std::mem::forget(lock.lock().unwrap());
             drop(lock);
             ready(&mut up);
-            park()
+            park();
         },
         &lock,
     );
@@ -187,7 +187,7 @@ fn who_has_nothing_of_it_any_more_is_as_good_as_dead() {
 #[test]
 fn a_handle_in_flight_could_be_received_yet() {
     let _watchdog = watchdog("a_handle_in_flight_could_be_received_yet");
-    let (tx, rx) = pipe::<Event>().unwrap();
+    let (tx, rx) = duplex::<Event, Event>().unwrap();
     let mut tx = tx;
     let event = Event::new().unwrap();
     tx.send(&event).unwrap();
@@ -205,7 +205,7 @@ fn a_handle_in_flight_could_be_received_yet() {
     assert_eq!(done(waiter), "Abandoned");
 
     // And if it is received, it is of use.
-    let (mut tx, mut rx) = pipe::<Event>().unwrap();
+    let (mut tx, mut rx) = duplex::<Event, Event>().unwrap();
     let event = Event::new().unwrap();
     tx.send(&event).unwrap();
     let waiter = started(
@@ -217,24 +217,24 @@ fn a_handle_in_flight_could_be_received_yet() {
     );
     drop(event);
     std::thread::sleep(2 * SHORT);
-    told(&mut rx).set();
+    rx.recv_timeout(PATIENCE).unwrap().set();
     assert_eq!(done(waiter), "as it should");
 }
 
 #[test]
 fn the_death_of_the_creator_ends_the_wait() {
     let _watchdog = watchdog("the_death_of_the_creator_ends_the_wait");
-    fn create(mut to: Sender<(Event, Semaphore)>) {
+    fn create(mut to: Duplex<(Event, Semaphore), ()>) {
         let made = (Event::new().unwrap(), Semaphore::new(0).unwrap());
         to.send(&made).unwrap();
-        park()
+        park();
     }
-    fn wait(mut from: Receiver<(Event, Semaphore)>, mut up: Sender<u32>) -> [String; 2] {
+    fn wait(mut from: Duplex<(), (Event, Semaphore)>, mut up: Sender<u32>) -> [String; 2] {
         let (event, permits) = from.recv().unwrap();
         ready(&mut up);
         [kind(event.wait()), kind(permits.acquire())]
     }
-    let (to, from) = pipe().unwrap();
+    let (to, from) = duplex().unwrap();
     let creator = Process::spawn(create, (to,)).unwrap();
     let (up, mut rx) = pipe::<u32>().unwrap();
     let waiter = Process::spawn(wait, (from, up)).unwrap();

@@ -11,15 +11,21 @@ use ipc_testkit::{PATIENCE, eventually, watchdog};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execv, fork};
 
-use crate::tools::{SHORT, Scratch, alone, done, park, ready, started};
+use crate::tools::{SHORT, Scratch, alone, die, done, park, ready, started};
 
 /// Forks a child that does that and exits: with 0 if it says that all is well.
 fn child(body: impl FnOnce() -> bool) -> Pid {
     // SAFETY: the tests here fork in a process of their own, which has no other thread that could hold a lock of the
     // allocator or of this crate: the one that waits for the parent sleeps in a system call.
     match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
+        ForkResult::Parent { child } => {
+            // What it has captured, as guards, stays as it is in the parent.
+            std::mem::forget(body);
+            child
+        }
         ForkResult::Child => {
+            // Nobody else ends it if it hangs.
+            nix::unistd::alarm::set(PATIENCE.as_secs() as u32);
             let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
             // Not the exit of the harness or of the worker: this is neither.
             nix::sys::signal::raise(if well.unwrap_or(false) {
@@ -43,13 +49,17 @@ fn is_well(child: Pid) {
 fn a_forked_child_does_not_hold_what_its_parent_holds() {
     let _watchdog = watchdog("a_forked_child_does_not_hold_what_its_parent_holds");
     alone(|| {
-        let (lock, reentrant, rwlock) = (Lock::new().unwrap(), ReentrantLock::new().unwrap(), RwLock::new().unwrap());
+        let (lock, reentrant, rwlock) =
+            (Lock::new().unwrap(), ReentrantLock::new().unwrap(), RwLock::new().unwrap());
         let guards = (lock.lock().unwrap(), reentrant.lock().unwrap(), rwlock.write().unwrap());
         let parent = std::process::id();
         is_well(child(|| {
             assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
             assert!(matches!(lock.lock_timeout(SHORT), Err(LockError::Timeout)));
-            assert!(matches!(reentrant.try_lock(), Err(LockError::WouldBlock)), "it is not nested in the parent's");
+            assert!(
+                matches!(reentrant.try_lock(), Err(LockError::WouldBlock)),
+                "it is not nested in the parent's"
+            );
             assert!(matches!(rwlock.try_read(), Err(LockError::WouldBlock)));
             drop(guards);
             // Its copies of the guards did nothing.
@@ -66,7 +76,8 @@ fn a_forked_child_does_not_hold_what_its_parent_holds() {
 fn copies_of_guards_do_nothing_without_any_operation_before() {
     let _watchdog = watchdog("copies_of_guards_do_nothing_without_any_operation_before");
     alone(|| {
-        let (lock, reentrant, rwlock) = (Lock::new().unwrap(), ReentrantLock::new().unwrap(), RwLock::new().unwrap());
+        let (lock, reentrant, rwlock) =
+            (Lock::new().unwrap(), ReentrantLock::new().unwrap(), RwLock::new().unwrap());
         let guards = (lock.lock().unwrap(), reentrant.lock().unwrap(), rwlock.read().unwrap());
         let given_up = Lock::new().unwrap();
         let guard = given_up.lock().unwrap();
@@ -91,6 +102,37 @@ fn copies_of_guards_do_nothing_without_any_operation_before() {
                 assert_eq!(lock.owner().unwrap().pid(), Some(std::process::id()));
             }
         }
+    });
+}
+
+#[test]
+fn a_copy_of_a_guard_without_a_word_does_nothing_either() {
+    let _watchdog = watchdog("a_copy_of_a_guard_without_a_word_does_nothing_either");
+    alone(|| {
+        let (lock, reentrant, rwlock) =
+            (Lock::new().unwrap(), ReentrantLock::new().unwrap(), RwLock::new().unwrap());
+        let (stop, all) = (std::sync::Barrier::new(57), std::sync::Barrier::new(57));
+        std::thread::scope(|scope| {
+            for _ in 0..56 {
+                scope.spawn(|| {
+                    drop(lock.lock().unwrap());
+                    all.wait();
+                    stop.wait();
+                });
+            }
+            all.wait();
+            // They have all the words that there are.
+            let guards = (lock.lock().unwrap(), reentrant.lock().unwrap(), rwlock.write().unwrap());
+            is_well(child(|| {
+                drop(guards);
+                true
+            }));
+            let me = Some(std::process::id());
+            let owners =
+                [lock.owner(), reentrant.owner(), rwlock.owner()].map(|owner| owner.and_then(|of| of.pid()));
+            stop.wait();
+            assert_eq!(owners, [me, me, me]);
+        });
     });
 }
 
@@ -143,6 +185,32 @@ fn the_death_of_the_parent_is_told_to_a_forked_child() {
     parent.kill().unwrap();
     eventually("the child has repaired it", || lock.try_lock().is_ok());
     drop(permits.acquire_timeout(PATIENCE).unwrap());
+}
+
+#[test]
+fn a_copy_of_a_guard_does_not_give_back_what_the_child_has_taken_since() {
+    let _watchdog = watchdog("a_copy_of_a_guard_does_not_give_back");
+    fn fork_and_die(lock: Lock, told: Event) {
+        let copy = lock.lock().unwrap();
+        child(|| {
+            let own = lock.recover_timeout(PATIENCE).unwrap();
+            own.repaired();
+            drop(copy);
+            let other = || matches!(lock.try_lock(), Err(LockError::WouldBlock));
+            let is_held = std::thread::scope(|scope| scope.spawn(other).join().unwrap());
+            drop(own);
+            if is_held {
+                told.set();
+            }
+            is_held
+        });
+        die();
+    }
+    let (lock, told) = (Lock::new().unwrap(), Event::new().unwrap());
+    let parent = Process::spawn(fork_and_die, (lock.clone(), told.clone())).unwrap();
+    parent.join().unwrap_err();
+    told.wait_timeout(PATIENCE / 4).unwrap();
+    drop(lock.lock_timeout(PATIENCE).unwrap());
 }
 
 #[test]
@@ -230,7 +298,8 @@ fn a_child_that_waits_is_told_when_its_parent_has_gone() {
 
 fn sleep_instead() {
     let sleep = CString::new("/bin/sleep").unwrap();
-    execv(&sleep, &[sleep.clone(), CString::new("60").unwrap()]).unwrap();
+    let Err(error) = execv(&sleep, &[sleep.clone(), CString::new("60").unwrap()]);
+    panic!("{error}");
 }
 
 #[test]
@@ -256,31 +325,33 @@ fn exec_drops_everything() {
 #[test]
 fn exec_from_another_thread_drops_everything_of_all_threads() {
     let _watchdog = watchdog("exec_from_another_thread_drops_everything_of_all_threads");
-    let hold = |(lock, leaders): (Lock, Lock), mut up: Sender<u32>| {
-        let _of_the_leader = leaders.lock().unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let _guard = lock.lock().unwrap();
-                ready(&mut up);
-                std::thread::sleep(SHORT);
-                sleep_instead();
+    alone(|| {
+        let hold = |(lock, leaders): (Lock, Lock), mut up: Sender<u32>| {
+            let _of_the_leader = leaders.lock().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let _guard = lock.lock().unwrap();
+                    ready(&mut up);
+                    std::thread::sleep(SHORT);
+                    sleep_instead();
+                });
             });
-        });
-    };
-    for wait in [true, false] {
-        let (lock, leaders) = (Lock::new().unwrap(), Lock::new().unwrap());
-        let other = started(hold, &(lock.clone(), leaders.clone()));
-        let is_told = |lock: &Lock| {
-            if wait {
-                matches!(lock.lock_timeout(PATIENCE), Err(LockError::OwnerDied { .. }))
-            } else {
-                // Also by one who never waits.
-                eventually("it is told", || matches!(lock.try_lock(), Err(LockError::OwnerDied { .. })));
-                true
-            }
         };
-        assert!(is_told(&lock) && is_told(&leaders));
-        assert!(other.is_alive());
-        other.kill().unwrap();
-    }
+        for wait in [true, false] {
+            let (lock, leaders) = (Lock::new().unwrap(), Lock::new().unwrap());
+            let other = started(hold, &(lock.clone(), leaders.clone()));
+            let is_told = |lock: &Lock| {
+                if wait {
+                    matches!(lock.lock_timeout(PATIENCE), Err(LockError::OwnerDied { .. }))
+                } else {
+                    // Also by one who never waits.
+                    eventually("it is told", || matches!(lock.try_lock(), Err(LockError::OwnerDied { .. })));
+                    true
+                }
+            };
+            assert!(is_told(&lock) && is_told(&leaders));
+            assert!(other.is_alive());
+            other.kill().unwrap();
+        }
+    });
 }

@@ -190,7 +190,8 @@ fn a_process_with_many_threads_dies_with_the_lock_of_one() {
 fn thousands_of_short_threads_leave_nothing_behind() {
     let _watchdog = watchdog("thousands_of_short_threads_leave_nothing_behind");
     alone(|| {
-        let (lock, rwlock, changed) = (Lock::new().unwrap(), RwLock::new().unwrap(), Condition::new().unwrap());
+        let (lock, rwlock, changed) =
+            (Lock::new().unwrap(), RwLock::new().unwrap(), Condition::new().unwrap());
         let barrier = Barrier::new(1).unwrap();
         for turn in 0..2000 {
             let of_thread = std::thread::scope(|scope| {
@@ -230,9 +231,11 @@ fn leaked_guards_are_deaths_and_cost_a_word_each() {
     let _watchdog = watchdog("leaked_guards_are_deaths_and_cost_a_word_each");
     alone(|| {
         let locks: Vec<_> = (0..70).map(|_| Lock::new().unwrap()).collect();
-        let leak = |lock: &Lock| std::thread::scope(|scope| {
-            scope.spawn(|| std::mem::forget(lock.lock().unwrap())).join().unwrap();
-        });
+        let leak = |lock: &Lock| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| std::mem::forget(lock.lock().unwrap())).join().unwrap();
+            })
+        };
         let start = Instant::now();
         locks.iter().for_each(leak);
         let dead = |lock: &Lock| matches!(lock.lock_timeout(SHORT / 10), Err(LockError::OwnerDied { .. }));

@@ -182,6 +182,34 @@ fn loops_are_landed_in() {
 }
 
 #[test]
+fn a_breakpoint_behind_the_end_is_no_place_to_be_killed_at() {
+    let _watchdog = watchdog("a_breakpoint_behind_the_end_is_no_place_to_be_killed_at");
+    #[inline(never)]
+    fn work(map: &Mapping) {
+        for round in 0..40 {
+            std::hint::black_box(map.u64(0).unwrap().load(SeqCst) + round);
+        }
+    }
+    let first = std::cell::Cell::new(true);
+    let prepare = move || {
+        let (fd, path) = shared(16)?;
+        Ok((fd, (path, first.replace(false))))
+    };
+    let process = |(path, first): (String, bool)| {
+        let map = Mapping::new(open(&path), 16, Access::ReadWrite).unwrap();
+        operation(|| if first { work(&map) });
+        map.u64(8).unwrap().store(1, SeqCst);
+        work(&map);
+    };
+    let oracle = |fd: &mut OwnedFd, outcome| match (words(fd)?.1, outcome) {
+        (0, Outcome::Killed) | (1, Outcome::Completed(())) => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    };
+    let report = step(&Scenario::new("ends early", prepare, process, oracle), KillPoints::All);
+    assert!(report.is_success() && report.completed > 100, "{report:?}");
+}
+
+#[test]
 fn filling_a_buffer_of_ones_own_is_few_moments() {
     let _watchdog = watchdog("filling_a_buffer_of_ones_own_is_few_moments");
     let fill = |byte: u8| operation(|| vec![byte; 1 << 20].last().copied());

@@ -247,6 +247,8 @@ impl<'a> Walk<'a> {
         for visits in 1.. {
             self.tracee.set_word(rip, with_breakpoint)?;
             if !self.run_to_trap()? {
+                // It goes on by itself, if it is still there at all.
+                let _ = self.tracee.set_word(rip, word);
                 return Ok(Some(false));
             }
             let stopped_at = self.tracee.cpu()?.rip;
@@ -267,9 +269,10 @@ impl<'a> Walk<'a> {
         Ok(Some(true))
     }
 
-    /// Lets the process run to the breakpoint; survivors have their turns. Whether it came there.
+    /// Lets the process run to the breakpoint; survivors have their turns. Whether it came there before the end of the
+    /// operation: behind that it may well come by.
     fn run_to_trap(&mut self) -> Result<bool, BoxError> {
-        self.tracee.resume(Resume::Run)?;
+        self.tracee.resume(Resume::ToCall)?;
         loop {
             match self.tracee.wait_unless_asleep(self.turns.after)? {
                 None => (self.turns.take)()?,
@@ -280,9 +283,13 @@ impl<'a> Walk<'a> {
                 }
                 Some(Stop::Signal(signal)) => {
                     self.tracee.give(signal);
-                    self.tracee.resume(Resume::Run)?;
+                    self.tracee.resume(Resume::ToCall)?;
                 }
-                Some(Stop::Call) => self.tracee.resume(Resume::Run)?,
+                Some(Stop::Call) if self.tracee.cpu()?.registers[7] == END => {
+                    self.has_ended = true;
+                    return Ok(false);
+                }
+                Some(Stop::Call) => self.tracee.resume(Resume::ToCall)?,
             }
         }
     }
