@@ -207,6 +207,13 @@ pub(crate) fn build_binary(package: &str, name: &str, arguments: &[&str]) -> Out
     }
 }
 
+/// A program that was built, to be run.
+pub(crate) fn to_run(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    forget_this_package(&mut command);
+    command
+}
+
 /// Reads one line of cargo's build messages.
 fn program(line: &str) -> Option<Program> {
     let value: Value = serde_json::from_str(line).ok()?;
@@ -224,9 +231,8 @@ fn program(line: &str) -> Option<Program> {
 /// Returns only if that could not be done.
 pub(crate) fn become_program(program: &Path, arguments: &[OsString]) -> Failure {
     use std::os::unix::process::CommandExt;
-    let mut command = Command::new(program);
+    let mut command = to_run(program);
     command.args(arguments);
-    forget_this_package(&mut command);
     Failure::new(format!("cannot start {}: {}", program.display(), command.exec()))
 }
 

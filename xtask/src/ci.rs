@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::failure::{Failure, Outcome};
-use crate::{cargo, consumers, examples, tidy};
+use crate::{cargo, consumers, crash, examples, soak, tidy};
 
-/// Run every check: formatting, lints, docs, tidy, examples, consumers, tests.
+/// Run every check: formatting, lints, docs, tidy, examples, consumers, a sample of the crash scenarios, a short soak,
+/// tests.
 #[derive(Args)]
 pub(crate) struct Flags {
     /// Leave out the last step, `cargo test --workspace`
@@ -48,11 +49,13 @@ const CONSUMERS: Step = Step {
     by_hand: "cargo run --manifest-path consumers/NAME/Cargo.toml",
     run: consumers::run,
 };
+const CRASH: Step = Step { name: "crash", by_hand: "cargo xtask crash", run: crash::sample };
+const SOAK: Step = Step { name: "soak", by_hand: "cargo xtask soak --seconds 10", run: soak::short };
 const TESTS: Step = Step { name: "tests", by_hand: "cargo test --workspace", run: tests };
 
 /// Runs the steps in order up to the first that fails, then shows where the time went.
 pub(crate) fn run(flags: &Flags) -> Outcome {
-    let mut steps = vec![FORMAT, LINTS, DOCS, TIDY, EXAMPLES, CONSUMERS];
+    let mut steps = vec![FORMAT, LINTS, DOCS, TIDY, EXAMPLES, CONSUMERS, CRASH, SOAK];
     if !flags.skip_tests {
         steps.push(TESTS);
     }

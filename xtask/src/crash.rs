@@ -1,6 +1,7 @@
 //! `cargo xtask crash`: builds the crash scenarios in release mode and becomes them.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -25,6 +26,14 @@ pub(crate) struct Flags {
 
 /// Builds what people would run, which is optimised code, and runs it.
 pub(crate) fn run(flags: &Flags) -> Outcome {
-    let program = cargo::build_binary(PACKAGE, BINARY, &["--release", "--quiet"])?;
-    Err(cargo::become_program(&program, &flags.arguments))
+    Err(cargo::become_program(&build()?, &flags.arguments))
+}
+
+/// As the check of a change runs it.
+pub(crate) fn sample() -> Outcome {
+    cargo::run(cargo::to_run(&build()?))
+}
+
+fn build() -> Outcome<PathBuf> {
+    cargo::build_binary(PACKAGE, BINARY, &["--release", "--quiet"])
 }

@@ -9,6 +9,7 @@ mod consumers;
 mod crash;
 mod examples;
 mod failure;
+mod soak;
 mod tidy;
 mod tour;
 mod watchdog;
@@ -29,6 +30,7 @@ enum Task {
     Tour(tour::Flags),
     Bench(bench::Flags),
     Crash(crash::Flags),
+    Soak(soak::Flags),
     Ci(ci::Flags),
     Tidy(tidy::Flags),
 }
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Task::Tour(flags) => tour::run(&flags),
         Task::Bench(flags) => bench::run(&flags),
         Task::Crash(flags) => crash::run(&flags),
+        Task::Soak(flags) => soak::run(&flags),
         Task::Ci(flags) => ci::run(&flags),
         Task::Tidy(flags) => tidy::run(&flags),
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use ipc_os::futex;
@@ -85,6 +85,8 @@ struct Words {
     /// No place from here on is taken. Written under the lock.
     high: Word32,
     waiters: Vec<Waiter>,
+    /// The place that a thread of this process had last: its line is still here.
+    last: AtomicUsize,
 }
 
 struct Waiter {
@@ -93,6 +95,16 @@ struct Waiter {
 }
 
 impl Words {
+    /// Under the lock: fewer places are looked at, when many waited once. Two stay, which is what two processes that notify
+    /// each other take.
+    fn lower(&self) {
+        let taken = self.taken();
+        if taken.len() > 2 && taken[taken.len() - 1].word.load(Relaxed) == 0 {
+            let lower = taken.iter().rposition(|waiter| waiter.word.load(Relaxed) != 0);
+            self.high.store(lower.map_or(0, |lower| lower as u32 + 1), Relaxed);
+        }
+    }
+
     /// The places that may be taken.
     fn taken(&self) -> &[Waiter] {
         let high = self.high.load(Relaxed) as usize;
@@ -121,6 +133,7 @@ impl Place {
         let words = Words {
             tickets: object.word32(TICKETS).map_err(io::Error::from)?,
             high: object.word32(HIGH).map_err(io::Error::from)?,
+            last: AtomicUsize::new(0),
             waiters: (0..waiters as usize)
                 .map(waiter)
                 .collect::<Result<_, OutOfBounds>>()
@@ -271,9 +284,11 @@ impl Condition {
         drop(guard);
         let mut index = index;
         let waited = self.wait_at(&mut index, me.id, nap);
+        // Who notifies has the lock still. To try for it now would take its line away from there.
+        self.place.object.spin_until(|| !self.lock.is_held());
         let locked = self.lock.lock();
         // With the lock, or without it for ever: the word is this thread's own.
-        let notified = self.leave_place(index, locked.is_ok());
+        let notified = self.leave_place(index);
         me.let_go();
         let guard = locked?;
         waited?;
@@ -282,14 +297,17 @@ impl Condition {
 
     /// Under the lock: a waiter's word with this thread in it. `None` if all are taken.
     fn take_place(&self, me: Id) -> Option<usize> {
-        let Words { tickets, high, waiters } = &*self.place.words;
-        let index = waiters.iter().position(|waiter| {
-            let w = waiter.word.load(Relaxed);
+        let Words { tickets, high, waiters, last } = &*self.place.words;
+        let is_free = |index: &usize| {
+            let w = waiters[*index].word.load(Relaxed);
             // A dead one that was notified is left to those whom its notification goes to, if there are any.
             Id::of(w).is_none_or(|id| {
                 self.place.object.board().dead(id) && (w & NOTIFIED == 0 || self.waiting() == 0)
             })
-        })?;
+        };
+        let hint = Some(last.load(Relaxed)).filter(is_free);
+        let index = hint.or_else(|| (0..waiters.len()).find(is_free))?;
+        last.store(index, Relaxed);
         let ticket = tickets.load(Relaxed);
         tickets.store(ticket.wrapping_add(1), Relaxed);
         waiters[index].ticket.store(ticket, Relaxed);
@@ -301,20 +319,14 @@ impl Condition {
     }
 
     /// Gives the place back, with the lock, or without it for ever. Whether this waiter was notified.
-    fn leave_place(&self, index: usize, locked: bool) -> bool {
-        let Words { high, waiters, .. } = &*self.place.words;
-        let word = &waiters[index].word;
+    fn leave_place(&self, index: usize) -> bool {
+        let word = &self.place.words.waiters[index].word;
         // Nobody changes the word of a living waiter that was notified.
         let notified = word.load(Relaxed) & NOTIFIED != 0;
         if notified {
             word.store(0, Relaxed);
         }
-        let notified = notified || word.swap(0, AcqRel) & NOTIFIED != 0;
-        if locked && high.load(Relaxed) as usize == index + 1 {
-            let lower = waiters[..index].iter().rposition(|waiter| waiter.word.load(Relaxed) != 0);
-            high.store(lower.map_or(0, |lower| lower as u32 + 1), Relaxed);
-        }
-        notified
+        notified || word.swap(0, AcqRel) & NOTIFIED != 0
     }
 
     /// Without the lock: until this waiter is notified, its time is over, or the lock is in a state that it has to be told
@@ -432,10 +444,10 @@ impl Condition {
             return Err(LockError::WrongLock);
         }
         let words = &*self.place.words;
-        if count >= words.waiters.len() {
-            return Ok(words.taken().iter().filter(|waiter| self.tell(waiter)).count());
-        }
         let mut notified = 0;
+        if count >= words.waiters.len() {
+            notified = words.taken().iter().filter(|waiter| self.tell(waiter)).count();
+        }
         // Each turn takes one out of those that wait: it is notified, or its place is free.
         for _ in words.taken() {
             if notified >= count {
@@ -450,6 +462,7 @@ impl Condition {
             let Some(oldest) = words.taken().iter().filter(waits).max_by_key(age) else { break };
             notified += usize::from(self.tell(oldest));
         }
+        words.lower();
         Ok(notified)
     }
 

@@ -191,6 +191,12 @@ impl Lock {
         self.object.u32(DIED).expect("checked when it was made")
     }
 
+    /// Whether somebody has it, dead or alive, as far as one look tells.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        Id::of(self.word.load(Relaxed)).is_some()
+    }
+
     /// Whether whoever takes it would be told of a death now.
     pub(crate) fn is_broken(&self) -> bool {
         let w = self.word.load(Relaxed);

@@ -24,7 +24,7 @@ pub(super) const EDGES: &[Edges] = &[
     Edges { package: "ipc-testkit", normal: &["ipc-core", "ipc-os", "ipc-pipe", "ipc-process"], dev: &[] },
     Edges {
         package: "ipc-examples",
-        normal: &["ipc", "ipc-core", "ipc-os", "ipc-pipe", "ipc-process"],
+        normal: &["ipc", "ipc-core", "ipc-os", "ipc-pipe", "ipc-process", "ipc-shm", "ipc-sync"],
         dev: &[],
     },
     Edges {
