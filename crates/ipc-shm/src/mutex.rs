@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ipc_sync::object::{Fresh, Object, Opening};
 use ipc_sync::options::LockOptions;
-use ipc_sync::{Lock, LockError, LockGuard, OpenError, Owner};
+use ipc_sync::{Condition, Lock, LockError, LockGuard, OpenError, Owner};
 
 use crate::Plain;
 use crate::typed::{self, travels};
@@ -144,6 +144,38 @@ impl<T: Plain> Mutex<T> {
     }
 }
 
+impl<T: Plain> Mutex<T> {
+    /// A new condition that belongs to this mutex: for [`MutexGuard::wait`] and [`MutexGuard::notify`]. Those who wait and
+    /// those who notify need the same one, so it is made once and sent along with the mutex.
+    ///
+    /// ```
+    /// use ipc_shm::Mutex;
+    ///
+    /// let level = Mutex::new(0_u32)?;
+    /// let rose = level.condition()?;
+    /// # let (their_level, their_rose) = (level.clone(), rose.clone());
+    /// # let other = std::thread::spawn(move || {
+    /// #     let (level, rose) = (their_level, their_rose);
+    /// // In one process:
+    /// let guard = level.lock().unwrap().wait_for(&rose, |level| level > 3).unwrap();
+    /// assert_eq!(guard.get(), 5);
+    /// # });
+    /// // In another:
+    /// let guard = level.lock()?;
+    /// guard.set(5);
+    /// guard.notify_all(&rose)?;
+    /// # drop(guard);
+    /// # other.join().unwrap();
+    /// # Ok::<(), ipc_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn condition(&self) -> Result<Condition, OpenError> {
+        Condition::on(&self.lock)
+    }
+}
+
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex").field("lock", &self.lock).finish_non_exhaustive()
@@ -191,6 +223,80 @@ impl<T: Plain> MutexGuard<'_, T> {
     /// [`Mutex::reset`].
     pub fn give_up(self) {
         self.lock.give_up();
+    }
+}
+
+impl<'a, T: Plain> MutexGuard<'a, T> {
+    fn again(mutex: &'a Mutex<T>, lock: LockGuard<'a>) -> Self {
+        MutexGuard { mutex, lock }
+    }
+
+    /// Lets the mutex go, waits to be notified, and takes it again. It may also end for no reason.
+    ///
+    /// # Errors
+    /// Those of [`Condition::wait`]: the mutex is not held then. [`LockError::WrongLock`] if the condition is not one of
+    /// this mutex.
+    pub fn wait(self, condition: &'a Condition) -> Result<Self, LockError> {
+        Ok(Self::again(self.mutex, condition.wait(self.lock)?))
+    }
+
+    /// As [`wait`](Self::wait), for that time at most; and whether it was notified.
+    ///
+    /// # Errors
+    /// As of [`wait`](Self::wait).
+    pub fn wait_timeout(
+        self,
+        condition: &'a Condition,
+        timeout: Duration,
+    ) -> Result<(Self, bool), LockError> {
+        let (lock, notified) = condition.wait_timeout(self.lock, timeout)?;
+        Ok((Self::again(self.mutex, lock), notified))
+    }
+
+    /// Waits until the value is as wanted.
+    ///
+    /// # Errors
+    /// As of [`wait`](Self::wait).
+    pub fn wait_for(
+        self,
+        condition: &'a Condition,
+        mut wanted: impl FnMut(T) -> bool,
+    ) -> Result<Self, LockError> {
+        let MutexGuard { mutex, lock } = self;
+        let lock = condition.wait_for(lock, || wanted(typed::read(&mutex.object, Lock::LEN)))?;
+        Ok(Self::again(mutex, lock))
+    }
+
+    /// As [`wait_for`](Self::wait_for), for that time at most over all; and whether the value is as wanted.
+    ///
+    /// # Errors
+    /// As of [`wait`](Self::wait).
+    pub fn wait_for_timeout(
+        self,
+        condition: &'a Condition,
+        timeout: Duration,
+        mut wanted: impl FnMut(T) -> bool,
+    ) -> Result<(Self, bool), LockError> {
+        let MutexGuard { mutex, lock } = self;
+        let wanted = || wanted(typed::read(&mutex.object, Lock::LEN));
+        let (lock, is_wanted) = condition.wait_for_timeout(lock, timeout, wanted)?;
+        Ok((Self::again(mutex, lock), is_wanted))
+    }
+
+    /// Notifies one of those who wait, the one that has waited longest. How many that were.
+    ///
+    /// # Errors
+    /// [`LockError::WrongLock`] if the condition is not one of this mutex.
+    pub fn notify(&self, condition: &Condition) -> Result<usize, LockError> {
+        condition.notify(&self.lock)
+    }
+
+    /// Notifies all who wait. How many that were.
+    ///
+    /// # Errors
+    /// As of [`notify`](Self::notify).
+    pub fn notify_all(&self, condition: &Condition) -> Result<usize, LockError> {
+        condition.notify_all(&self.lock)
     }
 }
 
