@@ -1,10 +1,17 @@
 //! How many threads a process has that could do something to what it shares.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Threads of the ipc crates' own, which touch nothing that a user shares.
-static INTERNAL: AtomicUsize = AtomicUsize::new(0);
+use crate::wiped;
+
+/// Threads of the ipc crates' own, which touch nothing that a user shares. A forked child has none of its parent's.
+fn counter() -> &'static AtomicU64 {
+    static FALLBACK: AtomicU64 = AtomicU64::new(0);
+    static COUNTER: OnceLock<&AtomicU64> = OnceLock::new();
+    COUNTER.get_or_init(|| wiped::allocate().map_or(&FALLBACK, |block| &block.words[0]))
+}
 
 /// Says that the calling thread is one of the ipc crates' own until this is dropped.
 #[derive(Debug)]
@@ -12,13 +19,13 @@ pub struct Internal(());
 
 /// Counts this thread as one that touches nothing that a user shares.
 pub fn internal() -> Internal {
-    INTERNAL.fetch_add(1, Ordering::Relaxed);
+    counter().fetch_add(1, Ordering::Relaxed);
     Internal(())
 }
 
 impl Drop for Internal {
     fn drop(&mut self) {
-        INTERNAL.fetch_sub(1, Ordering::Relaxed);
+        counter().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -34,7 +41,7 @@ impl Drop for Internal {
 /// ```
 pub fn count() -> io::Result<usize> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
-    Ok(threads.saturating_sub(INTERNAL.load(Ordering::Relaxed)))
+    Ok(threads.saturating_sub(counter().load(Ordering::Relaxed) as usize))
 }
 
 #[cfg(test)]

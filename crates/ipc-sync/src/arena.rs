@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -45,8 +45,8 @@ struct Lists {
     lent: VecDeque<Range<usize>>,
 }
 
-/// Where an object is, and the arena that gets the place back.
-pub(crate) type Place = (Arc<File>, Range<usize>, Option<Weak<Arena>>);
+/// Where an object is.
+pub(crate) type Place = (Arc<File>, Range<usize>);
 
 /// A place of at least `len` zero bytes, which this process holds.
 pub(crate) fn allocate(len: usize) -> io::Result<Place> {
@@ -58,19 +58,20 @@ pub(crate) fn allocate(len: usize) -> io::Result<Place> {
         let file = File::new("ipc-object", len)?;
         file.reserve(0..len)?;
         file.occupy(0..len)?;
-        return Ok((file, 0..len, None));
+        return Ok((file, 0..len));
     }
     let len = len.max(UNIT).next_power_of_two();
     let mut current = ARENAS.lock();
     if let Some(arena) = &*current
         && let Some(at) = arena.take(len)?
     {
-        return Ok((Arc::clone(&arena.file), at, Some(Arc::downgrade(arena))));
+        return Ok((Arc::clone(&arena.file), at));
     }
     // The old one lives as long as an object in it.
     let arena = Arc::new(Arena { file: File::new("ipc-arena", ARENA)?, lists: Mutex::default() });
     let at = arena.take(len)?.ok_or(io::ErrorKind::OutOfMemory)?;
-    let place = (Arc::clone(&arena.file), at, Some(Arc::downgrade(&arena)));
+    arena.file.set_arena(Arc::downgrade(&arena));
+    let place = (Arc::clone(&arena.file), at);
     *current = Some(arena);
     Ok(place)
 }

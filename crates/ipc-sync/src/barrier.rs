@@ -196,7 +196,7 @@ impl Barrier {
             }
             // More than the parties use it, and those who are there are complete: this one is of the next meeting.
             drop(latched);
-            self.wait_for(state / ONCE, &mut nap)?;
+            self.wait_for(state / ONCE, false, &mut nap)?;
         };
         let generation = state / ONCE;
         let me = latched.me;
@@ -221,7 +221,7 @@ impl Barrier {
             self.act(generation, action)?;
         } else {
             drop(latched);
-            self.wait_for(generation, &mut nap)?;
+            self.wait_for(generation, true, &mut nap)?;
         }
         Ok(number)
     }
@@ -249,8 +249,8 @@ impl Barrier {
         Ok(())
     }
 
-    /// As one who came before the last.
-    fn wait_for(&self, generation: u32, nap: &mut Nap) -> Result<(), BarrierError> {
+    /// As one who came before the last, or as one who is none of that meeting's parties and must not break it.
+    fn wait_for(&self, generation: u32, is_party: bool, nap: &mut Nap) -> Result<(), BarrierError> {
         let over = |state: u32| state / ONCE != generation || state & BROKEN != 0;
         let mut rest = Rest::Woken;
         if !nap.is_over() {
@@ -263,6 +263,7 @@ impl Barrier {
                 return self.outcome(state, generation);
             }
             let failure = match rest {
+                Rest::TimedOut if !is_party => return Err(BarrierError::Timeout),
                 Rest::TimedOut => Some(BarrierError::Timeout),
                 Rest::Abandoned => Some(BarrierError::Abandoned),
                 Rest::Woken if self.any_dead(generation) => Some(BarrierError::Broken),

@@ -21,6 +21,7 @@ use ipc_os::{fd, memfd};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::id::{EPOCH_MASK, Id, SEATS, WHOLE_PROCESS};
+use crate::raw::seat;
 
 /// "ipcboard", as it stands in memory.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"ipcboard");
@@ -265,8 +266,7 @@ impl Board {
     fn gone_in(&self, seats: &Mapping, id: Id) -> bool {
         let seat = self.seat(id.k());
         let (Ok(epoch), Ok(gone)) = (seats.u64(seat + EPOCH), seats.u64(seat + GONE)) else { return false };
-        // Acquire: the epoch first, whose store comes last when a seat is taken.
-        epoch.load(Acquire) & EPOCH_MASK != id.epoch() || gone.load(Acquire) >= id.epoch()
+        seat::is_over(epoch, gone, id)
     }
 
     /// Looks after an owner that is believed to be alive: asks the kernel, and if its process is gone writes that
@@ -432,8 +432,8 @@ pub(crate) fn has_forked() -> bool {
 
 static FORKED: AtomicU32 = AtomicU32::new(0);
 
-/// Has forks wait for whoever is attaching.
-fn guard_forks() {
+/// Has forks wait for whoever is attaching, and be remembered: before there is anything that a child could share.
+pub(crate) fn guard_forks() {
     thread_local! {
         static HELD: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
     }

@@ -201,7 +201,11 @@ impl Lock {
     pub(crate) fn is_broken(&self) -> bool {
         let w = self.word.load(Relaxed);
         match Id::of(w) {
-            Some(id) => self.on_death == OnDeath::Tell && self.object.board().dead(id),
+            Some(id) => {
+                // Also asked of the kernel: those who wait for something else do not look after the owner.
+                let board = self.object.board();
+                self.on_death == OnDeath::Tell && (board.dead(id) || board.patrol(id).unwrap_or(false))
+            }
             None => w & I != 0,
         }
     }

@@ -10,7 +10,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use ipc_core::handle;
 use ipc_os::map::{Access, Mapping};
@@ -19,6 +19,8 @@ use ipc_os::ofd::{self, Mode};
 use ipc_os::sigbus::Guarded;
 use ipc_os::{fd, memfd};
 use parking_lot::Mutex;
+
+use crate::arena::Arena;
 
 /// Where in a file, far beyond its end, the bytes are that stand for its objects'.
 const OBJECT_LOCKS: u64 = 1 << 41;
@@ -31,6 +33,8 @@ pub(crate) struct File {
     /// A file with a name may be cut short.
     _guard: Option<Guarded>,
     role: Mutex<Role>,
+    /// The arena of this process that the file is, if it is one.
+    arena: OnceLock<Weak<Arena>>,
     /// What takes the name away with the last user; dropped after `role`, which is a copy of its description.
     _named: Option<NamedFile>,
 }
@@ -91,10 +95,18 @@ impl File {
         let neutral = fd::reopen(&fd)?;
         let map = Arc::new(Mapping::new(neutral, len, Access::ReadWrite)?);
         let guard = if role.named { Some(Guarded::new(Arc::clone(&map))?) } else { None };
-        Ok(File { identity, map, _guard: guard, role: Mutex::new(role), _named: named })
+        Ok(File {
+            identity,
+            map,
+            _guard: guard,
+            role: Mutex::new(role),
+            arena: OnceLock::new(),
+            _named: named,
+        })
     }
 
     fn known_or(identity: (u64, u64), make: impl FnOnce() -> io::Result<File>) -> io::Result<Arc<File>> {
+        crate::board::guard_forks();
         let mut files = FILES.lock();
         let files = files.get_or_insert_default();
         if let Some(known) = files.get(&identity).and_then(Weak::upgrade) {
@@ -108,6 +120,16 @@ impl File {
 
     pub(crate) fn identity(&self) -> (u64, u64) {
         self.identity
+    }
+
+    /// Whoever gives a place back here gives it to that arena.
+    pub(crate) fn set_arena(&self, arena: Weak<Arena>) {
+        // A file is made for one arena.
+        let _only_once = self.arena.set(arena);
+    }
+
+    pub(crate) fn arena(&self) -> Option<Arc<Arena>> {
+        self.arena.get().and_then(Weak::upgrade)
     }
 
     pub(crate) fn map(&self) -> &Arc<Mapping> {

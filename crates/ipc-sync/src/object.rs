@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde::de::{Deserializer, Error as _};
 use serde::ser::{Error as _, Serializer};
 
-use crate::arena::{self, Arena, UNIT};
+use crate::arena::{self, UNIT};
 use crate::board::{self, Board};
 use crate::error::{OpenError, Owner};
 use crate::id::Id;
@@ -44,14 +44,13 @@ struct Inner {
     file: Arc<File>,
     board: Arc<Board>,
     at: Range<usize>,
-    arena: Option<Weak<Arena>>,
     spin: Spin,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.file.release(self.at.clone())
-            && let Some(arena) = self.arena.as_ref().and_then(Weak::upgrade)
+            && let Some(arena) = self.file.arena()
         {
             arena.give_back(self.at.clone());
         }
@@ -65,8 +64,8 @@ impl Object {
     /// [`OpenError::NoSpace`], [`OpenError::Io`].
     pub fn new(len: usize) -> Result<Self, OpenError> {
         let board = Board::of_this_process()?;
-        let (file, at, arena) = arena::allocate(len)?;
-        Ok(Object(Arc::new(Inner { file, board, at, arena, spin: Spin::new() })))
+        let (file, at) = arena::allocate(len)?;
+        Ok(Object(Arc::new(Inner { file, board, at, spin: Spin::new() })))
     }
 
     /// As [`new`](Self::new), filled by `init` before anybody else can see it.
@@ -96,7 +95,7 @@ impl Object {
         let board = known_board(file.identity(), || Board::new(neutral, named::BOARD))?;
         let at = named::OBJECT..named::OBJECT + len;
         file.hold(at.clone())?;
-        Ok(Object(Arc::new(Inner { file, board, at, arena: None, spin: Spin::new() })))
+        Ok(Object(Arc::new(Inner { file, board, at, spin: Spin::new() })))
     }
 
     /// How many bytes it has: at least what was asked for.
@@ -327,7 +326,7 @@ impl Object {
             (file, board)
         };
         file.hold(at.clone())?;
-        Ok(Object(Arc::new(Inner { file, board, at, arena: None, spin: Spin::new() })))
+        Ok(Object(Arc::new(Inner { file, board, at, spin: Spin::new() })))
     }
 
     /// Whether it has a name, or had one when it was made.

@@ -160,10 +160,8 @@ impl Registration {
             wiped::release(self.block);
             return false;
         }
-        if !is_this_process {
-            // A forked child: the parent's word is none of its business. The block is its own copy.
-            wiped::release(self.block);
-        }
+        // In a forked child the parent's word is none of its business. The block stays empty for ever: copies of the
+        // parent's guards name it.
         is_this_process
     }
 }

@@ -34,7 +34,7 @@ fn add(lock: Lock, mut go: Receiver<u64>, times: u32) -> u32 {
         let guard = lock.lock().unwrap();
         waited += u32::from(before.elapsed() > Duration::from_millis(5));
         // A tiny critical section, now and then a long one.
-        if (seed + u64::from(turn)) % 97 == 0 {
+        if (seed + u64::from(turn)).is_multiple_of(97) {
             std::thread::sleep(Duration::from_micros(50));
         }
         drop(guard);

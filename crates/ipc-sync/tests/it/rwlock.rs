@@ -96,7 +96,7 @@ fn what_is_read_is_whole() {
     fn work(lock: RwLock, scratch: Scratch, n: u64) -> u64 {
         let mut writes = 0;
         for turn in 0..2500 {
-            if (turn + n) % 4 == 0 {
+            if (turn + n).is_multiple_of(4) {
                 let _guard = lock.write().unwrap();
                 let next = scratch.get(0) + 1;
                 for index in 0..4 {

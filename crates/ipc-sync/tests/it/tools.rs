@@ -1,5 +1,4 @@
 //! What several files of these tests use.
-#![allow(dead_code)]
 
 use std::fmt::Debug;
 use std::sync::Arc;
