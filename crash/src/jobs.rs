@@ -2,8 +2,9 @@
 //! the others alone.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_pipe::{Receiver, Sender};
 use ipc_process::Process;
@@ -14,9 +15,9 @@ use nix::unistd::Pid;
 use crate::show::Show;
 use crate::tools;
 
-/// How long samples of all operations may take together, and that of one. What is not come to by then is told.
-const SAMPLES_MAX: Duration = Duration::from_secs(165);
-const SAMPLE_MAX: Duration = Duration::from_secs(10);
+/// How long samples of all operations may take together, on all cores, and how long that of one.
+const SAMPLES_MAX: Duration = Duration::from_secs(150);
+const SAMPLE: Range<Duration> = Duration::from_millis(1500)..Duration::from_secs(12);
 
 /// A report, and the longest that a survivor had to wait.
 pub(crate) type Reported = (Report, Duration);
@@ -33,13 +34,21 @@ pub(crate) fn run(
 ) -> Vec<Reported> {
     let cores = allowed();
     let jobs = jobs.unwrap_or(cores.len()).clamp(1, names.len());
-    let budget = (SAMPLES_MAX * jobs as u32 / names.len() as u32).min(SAMPLE_MAX);
-    let sample = sample.map(|sample| (sample, budget));
+    let start = Instant::now();
+    // Most need less than their share of the time: so each may have more. What it does not come to is told.
+    let budget = |left: usize| {
+        let share = SAMPLES_MAX.saturating_sub(start.elapsed()) * jobs as u32 / left as u32;
+        share.mul_f64(2.5).clamp(SAMPLE.start, SAMPLE.end)
+    };
     let waiting = Mutex::new(VecDeque::from(names));
     let reports = Mutex::new(Vec::new());
-    let next = || waiting.lock().expect("no job panics").pop_front();
+    let next = || {
+        let mut waiting = waiting.lock().expect("no job panics");
+        waiting.pop_front().map(|name| (name, waiting.len() + jobs))
+    };
     let work = |core: usize| {
-        while let Some(name) = next() {
+        while let Some((name, left)) = next() {
+            let sample = sample.map(|sample| (sample, budget(left)));
             let report = one(&name, sample, core, show);
             show.report(&report);
             reports.lock().expect("no job panics").push(report);

@@ -156,7 +156,10 @@ impl Seen {
     }
 
     /// For [`Scenario::finally`].
-    pub(crate) fn all(&self, wanted: &'static [&'static str]) -> impl Fn(&Report) -> Result<(), BoxError> + 'static {
+    pub(crate) fn all(
+        &self,
+        wanted: &'static [&'static str],
+    ) -> impl Fn(&Report) -> Result<(), BoxError> + 'static {
         let seen = self.clone();
         move |report| {
             let missing: Vec<_> = wanted.iter().filter(|what| !seen.0.borrow().contains(**what)).collect();

@@ -22,6 +22,9 @@ pub(crate) fn differences(workers: &Tally, single: &Tally) -> Vec<String> {
     compare("lines".to_owned(), lines, single.totals.lines);
     compare("words".to_owned(), words, single.totals.words);
     compare("bytes".to_owned(), bytes, single.totals.bytes);
+    for (index, (ours, theirs)) in workers.lengths.iter().zip(&single.lengths).enumerate() {
+        compare(format!("words of {} bytes", index + 1), *ours, *theirs);
+    }
 
     let count = |tally: &Tally, word: &[u8]| tally.words.get(word).copied().unwrap_or_default();
     let differing = workers.words.iter().filter(|(word, ours)| count(single, word) != **ours);
@@ -45,6 +48,7 @@ mod tests {
         let mut tally = Tally::default();
         let words = words.iter().map(|(word, count)| (word.as_bytes().into(), *count)).collect();
         tally.merge(Totals { lines, words: 3, bytes: 9 }, words);
+        tally.lengths[4] = lines;
         tally
     }
 
@@ -58,7 +62,13 @@ mod tests {
     fn each_difference_is_found() {
         let single = tally(1, &[("a", 2), ("b", 1)]);
         let found = |workers: &Tally| differences(workers, &single);
-        assert_eq!(found(&tally(2, &[("a", 2), ("b", 1)])), ["lines: 2 by the workers, 1 by one process"]);
+        assert_eq!(
+            found(&tally(2, &[("a", 2), ("b", 1)])),
+            [
+                "lines: 2 by the workers, 1 by one process",
+                "words of 5 bytes: 2 by the workers, 1 by one process"
+            ]
+        );
         assert_eq!(
             found(&tally(1, &[("a", 1), ("b", 1), ("c", 1)])),
             [

@@ -14,6 +14,12 @@ use crate::files::Unit;
 /// to be held in memory as a whole. The totals do not depend on it.
 const WORD_LEN_MAX: usize = 1024;
 
+/// Words are told apart by length up to this many bytes; those that are longer count as if they were so long.
+pub(crate) const LENGTHS: usize = 32;
+
+/// How many words there are of 1 byte, of 2, and so on.
+pub(crate) type Lengths = [u64; LENGTHS];
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     /// Newline bytes.
@@ -31,15 +37,17 @@ impl AddAssign for Totals {
     }
 }
 
-/// What has been counted: the totals, and how often there was which word. Words are bytes, as in files.
+/// What has been counted: the totals, how often there was which word, and how long they were. Words are bytes, as in
+/// files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) totals: Totals,
     pub(crate) words: HashMap<Box<[u8]>, u64>,
+    pub(crate) lengths: Lengths,
 }
 
 impl Tally {
-    /// Adds what another process has counted.
+    /// Adds what another process has counted, but for the lengths, which are counted in shared memory.
     pub(crate) fn merge(&mut self, totals: Totals, words: Vec<(Box<[u8]>, u64)>) {
         self.totals += totals;
         for (word, count) in words {
@@ -71,6 +79,7 @@ impl Tally {
 
     fn add_word(&mut self, word: &[u8]) {
         self.totals.words += 1;
+        self.lengths[word.len().min(LENGTHS) - 1] += 1;
         // Not `entry`, which would need an owned word each time.
         match self.words.get_mut(word) {
             Some(count) => *count += 1,
@@ -133,6 +142,7 @@ mod tests {
         }
         for word in text.split(|byte| b" \t\n\x0b\x0c\r".contains(byte)).filter(|word| !word.is_empty()) {
             tally.totals.words += 1;
+            tally.lengths[word.len().clamp(1, LENGTHS) - 1] += 1;
             *tally.words.entry(word[..word.len().min(WORD_LEN_MAX)].into()).or_default() += 1;
         }
         tally
@@ -213,6 +223,7 @@ mod tests {
             let mut part = Tally::default();
             count_part(&mut part, &text, start..text.len().min(start + 333));
             sum.merge(part.totals, part.words.into_iter().collect());
+            sum.lengths = std::array::from_fn(|n| sum.lengths[n] + part.lengths[n]);
         }
         assert_eq!(sum, naive(&text));
     }

@@ -82,11 +82,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// How many units the worker has counted and would take with it, should it be killed.
-    pub(crate) fn held_count(&self, worker: WorkerId) -> usize {
-        self.shares.get(&worker).map_or(0, |share| share.held.len())
-    }
-
     pub(crate) fn is_anything_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -2,9 +2,11 @@
 //!
 //! A worker is a function of this program in a process of its own ([`worker`]). It gets its jobs through one typed
 //! pipe and reports through another; the parent waits over all pipes of reports and all sentinels at once
-//! ([`supervise`]). Which worker has which unit of work is kept in a ledger ([`ledger`]), so that nothing is lost
-//! with a worker that dies, and nothing counted twice: `--kill` kills one to show it. The result has to be the same
-//! as that of one process, word by word ([`check`]).
+//! ([`supervise`]). How long the words are is counted by all workers into one array in shared memory, under its lock
+//! ([`histogram`]). Which worker has which unit of work is kept in a ledger ([`ledger`]), so that nothing is lost
+//! with a worker that dies, and nothing counted twice. `--kill` shows it: one worker is killed while it has the lock
+//! and the array is half changed; the next one is told, and repairs it. The result has to be the same as that of one
+//! process, word by word ([`check`]).
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +14,7 @@ mod check;
 mod count;
 mod failure;
 mod files;
+mod histogram;
 mod ledger;
 mod show;
 mod supervise;
@@ -30,8 +33,8 @@ use failure::{Failure, Result};
 use files::Unit;
 use show::Summary;
 
-/// Counts the lines, words and bytes of files in worker processes that are fed over pipes, and compares with what one
-/// process counts, and how fast.
+/// Counts the lines, words and bytes of files, and how long the words are, in worker processes that are fed over pipes
+/// and share an array; and compares with what one process counts, and how fast.
 ///
 /// A word is a run of bytes that are not ASCII white space, as for `LC_ALL=C wc -w` (of which some versions leave out
 /// words without a printable character). Directories are walked, but for hidden files, `target` directories and
@@ -50,7 +53,8 @@ struct Flags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
 
-    /// Kill one worker with SIGKILL in mid-run; its share is done again
+    /// Kill one worker with SIGKILL in mid-run, while it has a lock and what that protects is half changed; the next one
+    /// repairs it, and the worker's share is done again
     #[arg(long)]
     kill: bool,
 }

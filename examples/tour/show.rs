@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::count::{Tally, Totals};
-use crate::supervise::{Loss, Outcome};
+use crate::count::{LENGTHS, Lengths, Tally, Totals};
+use crate::supervise::{Loss, Outcome, Repair};
 
 const TOP_COUNT: usize = 10;
 
 /// Where starting and ending take a larger part of the time than this, the speed-up says little.
 const TINY: f64 = 0.2;
+
+/// The lengths at which groups of words begin.
+const GROUPS: [usize; 6] = [1, 3, 5, 9, 17, LENGTHS];
 
 /// A word is shown as far as this, in characters.
 const WORD_SHOWN_MAX: usize = 40;
@@ -40,18 +43,39 @@ pub(crate) fn several(count: usize, noun: &str) -> String {
 /// How a worker was lost, and what became of its work.
 pub(crate) fn loss(loss: &Loss) -> String {
     let Loss { pid, how, intended, discarded_count, given_count, replaced } = loss;
-    let why = if *intended { " (--kill)" } else { "" };
+    let why = if *intended { " (--kill), half way through adding to the histogram" } else { "" };
     let by = if *replaced { "a replacement" } else { "the others" };
     let end = format!("worker {pid} was lost{why}: {how}");
-    let counted = several(*discarded_count, "unit");
+    let (counted, given) = (several(*discarded_count, "unit"), several(*given_count, "unit"));
     match (discarded_count, given_count) {
         (0, 0) => format!("{end}\n  it had nothing that had to be done again"),
+        (0, _) => format!("{end}\n  {given} that it had not finished: done by {by}"),
         (_, 0) => format!("{end}\n  {counted} that it had counted: discarded, and done again by {by}"),
         (_, more) => format!(
             "{end}\n  {counted} that it had counted: discarded, and done again by {by}, with {more} that it had not \
-             come to"
+             finished"
         ),
     }
+}
+
+/// Who repaired what after whose death.
+fn repair(repair: &Repair) -> String {
+    let died = repair.died.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+    format!(
+        "process {} was told that {died} had died with the lock of the histogram, half changed: it finished that from \
+         the journal, and went on",
+        repair.by
+    )
+}
+
+/// Words by their lengths, in a few groups.
+fn groups(lengths: &Lengths) -> Vec<(String, u64)> {
+    let group = |pair: &[usize]| {
+        (format!("{} to {} bytes", pair[0], pair[1] - 1), lengths[pair[0] - 1..pair[1] - 1].iter().sum())
+    };
+    let mut groups: Vec<(String, u64)> = GROUPS.windows(2).map(group).collect();
+    groups.push((format!("{LENGTHS} bytes and more"), lengths[LENGTHS - 1]));
+    groups
 }
 
 /// What is printed of a run.
@@ -80,6 +104,10 @@ impl Summary<'_> {
         writeln!(out, "{:>15}  lines", grouped(lines))?;
         writeln!(out, "{:>15}  words, {} different ones", grouped(words), grouped(different))?;
         writeln!(out, "{:>15}  bytes", grouped(bytes))?;
+        writeln!(out)?;
+        for (of, count) in groups(&outcome.tally.lengths) {
+            writeln!(out, "{:>15}  words of {of}", grouped(count))?;
+        }
         if let Some(single) = single {
             writeln!(out)?;
             self.print_times(single, out)?;
@@ -87,8 +115,11 @@ impl Summary<'_> {
         for lost in &outcome.losses {
             writeln!(out, "\n{}", loss(lost))?;
         }
+        for repaired in &outcome.repairs {
+            writeln!(out, "\n{}", repair(repaired))?;
+        }
         if single.is_some() {
-            let same = "the workers and one process have counted the same, in total and of every word";
+            let same = "the workers and one process have counted the same, in total, of every word and of every length";
             writeln!(out, "\n{same}")?;
         }
         out.flush()
@@ -171,6 +202,14 @@ mod tests {
         let expected =
             ["0", "7", "999", "1,000", "12,345", "123,456", "1,234,567", "18,446,744,073,709,551,615"];
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn each_length_is_in_one_group() {
+        let groups = groups(&std::array::from_fn(|n| n as u64 + 1));
+        let names: Vec<&str> = groups.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..3], ["1 to 2 bytes", "3 to 4 bytes", "5 to 8 bytes"]);
+        assert_eq!(groups.iter().map(|(_, count)| count).sum::<u64>(), (1..=LENGTHS as u64).sum());
     }
 
     #[test]

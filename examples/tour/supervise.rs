@@ -7,9 +7,10 @@ use ipc::Process;
 use ipc::pipe::{Receiver, RecvError, SendError, Sender, Waitable, pipe, wait};
 use ipc::process::JoinError;
 
-use crate::count::Tally;
+use crate::count::{Lengths, Tally};
 use crate::failure::{Failure, Result, with_causes};
 use crate::files::Unit;
+use crate::histogram::Histogram;
 use crate::ledger::{Ledger, Nonsense, WorkerId};
 use crate::worker::{Job, Report, Served, work};
 
@@ -22,6 +23,9 @@ const REPORTS_AT_A_TIME: usize = 256;
 /// A worker whose pipe is at its end has so much time to end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What failed, when that did.
+const HISTOGRAM: &str = "the histogram in shared memory";
+
 /// What the workers have made of the units.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -29,6 +33,7 @@ pub(crate) struct Outcome {
     /// Units that could not be counted, and why.
     pub(crate) unreadable: BTreeMap<usize, String>,
     pub(crate) losses: Vec<Loss>,
+    pub(crate) repairs: Vec<Repair>,
     /// From the first start to the end of the last worker.
     pub(crate) took: Duration,
     /// From the first start until all ran.
@@ -43,7 +48,7 @@ pub(crate) struct Loss {
     pub(crate) pid: u32,
     /// How it ended, as joining it has told.
     pub(crate) how: String,
-    /// We have killed it.
+    /// We have killed it, half way through adding to the histogram.
     pub(crate) intended: bool,
     /// Units that it had counted: discarded, and done again.
     pub(crate) discarded_count: usize,
@@ -53,23 +58,34 @@ pub(crate) struct Loss {
     pub(crate) replaced: bool,
 }
 
-/// Counts `units` in `worker_count` processes. With `kill`, one of them is killed when it has counted half of an
-/// even share. `progress` is told how many bytes are counted and not lost, and which workers are.
+/// A process died with the lock of the histogram, another one was told, and has repaired what it left.
+#[derive(Debug)]
+pub(crate) struct Repair {
+    pub(crate) died: Option<u32>,
+    pub(crate) by: u32,
+}
+
+/// Counts `units` in `worker_count` processes. With `kill`, one of them is killed in mid-run. `progress` is told how many bytes are counted and not lost, and which workers are.
 pub(crate) fn run(
     units: &[Unit],
     worker_count: usize,
     kill: bool,
     progress: impl FnMut(u64, Option<&Loss>),
 ) -> Result<Outcome> {
+    let histogram = Histogram::new(worker_count + REPLACEMENTS_MAX).map_err(Failure::when(HISTOGRAM))?;
     let mut run = Run {
         units,
+        histogram,
+        handed_over: BTreeMap::new(),
+        lost: Vec::new(),
         ledger: Ledger::new(units.len()),
         workers: BTreeMap::new(),
         started: Instant::now(),
         last_counted: Instant::now(),
         next_id: 0,
-        kill_at: kill.then_some((units.len() / worker_count / 2).max(1)),
-        killed: None,
+        kill_at: kill.then_some((units.len() / worker_count / 2).max(2)),
+        victim: None,
+        is_killed: false,
         bytes_counted: 0,
         ready_count: 0,
         worker_count,
@@ -77,6 +93,7 @@ pub(crate) fn run(
             tally: Tally::default(),
             unreadable: BTreeMap::new(),
             losses: Vec::new(),
+            repairs: Vec::new(),
             took: Duration::ZERO,
             starting: Duration::ZERO,
             gathering: Duration::ZERO,
@@ -96,6 +113,7 @@ pub(crate) fn run(
         }
     }
     run.dismiss()?;
+    run.settle()?;
     run.outcome.took = run.started.elapsed();
     run.outcome.gathering = run.last_counted.elapsed();
     Ok(run.outcome)
@@ -108,20 +126,27 @@ struct Worker {
     reports: Receiver<Report>,
     /// The part of its tally that has come: worth nothing until the whole has.
     words: Vec<(Box<[u8]>, u64)>,
-    /// How many units it has reported, over its life.
+    /// How many units it was given and how many it has reported, over its life.
+    given_count: usize,
     reported_count: usize,
 }
 
 struct Run<'a, P> {
     units: &'a [Unit],
     ledger: Ledger,
+    histogram: Histogram,
+    /// What each worker's row of the histogram was when it last handed over.
+    handed_over: BTreeMap<WorkerId, Lengths>,
+    lost: Vec<WorkerId>,
     workers: BTreeMap<WorkerId, Worker>,
     started: Instant,
     last_counted: Instant,
     next_id: WorkerId,
-    /// A worker that has counted so many units is to be killed.
+    /// A worker is to be killed with its unit of this number.
     kill_at: Option<usize>,
-    killed: Option<WorkerId>,
+    /// That worker, when it has been given that unit.
+    victim: Option<WorkerId>,
+    is_killed: bool,
     bytes_counted: u64,
     ready_count: usize,
     worker_count: usize,
@@ -144,9 +169,10 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
         // The other two ends move into the process.
         let process = Process::builder()
             .name(format!("tour-{}", id + 1))
-            .spawn(work, (inbox, outbox))
+            .spawn(work, (id, inbox, outbox, self.histogram.clone()))
             .map_err(Failure::when(&starting))?;
-        self.workers.insert(id, Worker { process, jobs, reports, words: Vec::new(), reported_count: 0 });
+        let words = Vec::new();
+        self.workers.insert(id, Worker { process, jobs, reports, words, given_count: 0, reported_count: 0 });
         self.ledger.add_worker(id);
         // It begins while the next one is started.
         self.give(id)
@@ -156,13 +182,8 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
     fn give_orders(&mut self) -> Result<()> {
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         for id in ids {
-            if self.killed == Some(id) {
-                continue;
-            }
             self.give(id)?;
-            if self.is_to_be_killed(id) {
-                self.kill(id)?;
-            } else if self.ledger.ask(id) {
+            if self.victim != Some(id) && self.ledger.ask(id) {
                 self.send(id, &Job::HandOver)?;
             }
         }
@@ -171,8 +192,14 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
 
     /// Gives a worker all units that it may have.
     fn give(&mut self, id: WorkerId) -> Result<()> {
-        while let Some(unit) = self.ledger.give(id) {
-            self.send(id, &Job::Count { id: unit, unit: self.units[unit].clone() })?;
+        while self.victim != Some(id)
+            && let Some(unit) = self.ledger.give(id)
+        {
+            let stop = self.is_to_be_killed(id);
+            if stop {
+                self.victim = Some(id);
+            }
+            self.send(id, &Job::Count { id: unit, unit: self.units[unit].clone(), stop })?;
         }
         Ok(())
     }
@@ -186,16 +213,18 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
         }
     }
 
-    /// One worker is, in mid-run: it has counted some units and has more; or, where there are not so many, it has
-    /// counted what it got and was not asked to hand over.
-    fn is_to_be_killed(&self, id: WorkerId) -> bool {
-        let Some(enough) = self.kill_at.filter(|_| self.killed.is_none()) else { return false };
-        let held_count = self.ledger.held_count(id);
-        held_count >= enough || held_count > 0 && !self.ledger.is_anything_waiting()
+    /// Whether the unit that a worker has just been given is to be its last. One worker is, with half of an even share;
+    /// or, where nobody comes to so many, with the last unit that there is.
+    fn is_to_be_killed(&mut self, id: WorkerId) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
+        worker.given_count += 1;
+        let Some(enough) = self.kill_at.filter(|_| self.victim.is_none()) else { return false };
+        worker.given_count >= enough || !self.ledger.is_anything_waiting()
     }
 
+    /// The worker has stopped half way through adding to the histogram, with the lock.
     fn kill(&mut self, id: WorkerId) -> Result<()> {
-        self.killed = Some(id);
+        self.is_killed = true;
         // That it has died is noticed in the same way as if it had by itself.
         match self.workers.get(&id) {
             Some(worker) => worker.process.kill().map_err(Failure::when("a worker could not be killed")),
@@ -244,6 +273,11 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
                 }
                 Ok(())
             }
+            Report::Stopped => return self.kill(id),
+            Report::Repaired { died } => {
+                self.outcome.repairs.push(Repair { died, by: worker.process.id() });
+                Ok(())
+            }
             Report::Counted(unit) => self.counted(id, unit),
             Report::Unreadable(unit, why) => {
                 self.outcome.unreadable.insert(unit, why);
@@ -255,6 +289,9 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
             }
             Report::HandedOver(totals) => {
                 let words = std::mem::take(&mut worker.words);
+                // It adds nothing more before it gets another unit.
+                let row = self.histogram.row(id).map_err(Failure::when(HISTOGRAM))?;
+                self.handed_over.insert(id, row);
                 self.ledger.handed_over(id).map(|()| self.outcome.tally.merge(totals, words))
             }
         };
@@ -282,6 +319,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
         }
         let Some(Worker { process, .. }) = self.workers.remove(&id) else { return Ok(()) };
         let lost = self.ledger.lose(id);
+        self.lost.push(id);
         for unit in &lost.held {
             self.bytes_counted -= self.units[*unit].len();
             self.outcome.unreadable.remove(unit);
@@ -289,7 +327,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
         let loss = Loss {
             pid: process.id(),
             how: how_it_ended(process),
-            intended: self.killed == Some(id),
+            intended: self.is_killed && self.victim == Some(id),
             discarded_count: lost.held.len(),
             given_count: lost.given.len(),
             replaced: self.workers.is_empty() && !self.ledger.is_complete(),
@@ -325,7 +363,7 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
                 ended => self.outcome.losses.push(Loss {
                     pid,
                     how: told(ended),
-                    intended: self.killed == Some(id),
+                    intended: false,
                     discarded_count: 0,
                     given_count: 0,
                     replaced: false,
@@ -333,6 +371,28 @@ impl<P: FnMut(u64, Option<&Loss>)> Run<'_, P> {
             }
         }
         Ok(())
+    }
+
+    /// Takes out of the histogram what lost workers had added and not handed over: others have added it again.
+    fn settle(&mut self) -> Result<()> {
+        for id in &self.lost {
+            let row = self.handed_over.get(id).copied().unwrap_or_default();
+            let repaired = self.histogram.set_back(*id, &row).map_err(Failure::when(HISTOGRAM))?;
+            if let Some(owner) = repaired {
+                self.outcome.repairs.push(Repair { died: owner.pid(), by: std::process::id() });
+            }
+        }
+        self.outcome.tally.lengths = self.histogram.sum().map_err(Failure::when(HISTOGRAM))?;
+        let killed = self.outcome.losses.iter().find(|loss| loss.intended);
+        match killed {
+            Some(killed) if !self.outcome.repairs.iter().any(|repair| repair.died == Some(killed.pid)) => {
+                Err(Failure(format!(
+                    "worker {} was killed with a lock in hand, and nobody was told",
+                    killed.pid
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::count::{Counter, Totals};
 use crate::failure::with_causes;
 use crate::files::Unit;
+use crate::histogram::Histogram;
+use crate::ledger::WorkerId;
 
 /// What the parent tells a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Count the unit number `id`, and keep what was counted.
-    Count { id: usize, unit: Unit },
+    /// Count the unit number `id`, and keep what was counted; only the lengths of its words are added to the histogram
+    /// at once. With `stop`, stop in the middle of that, with the lock in hand, and wait to be killed.
+    Count { id: usize, unit: Unit, stop: bool },
     /// Hand over all that was counted, and begin anew.
     HandOver,
 }
@@ -21,6 +24,10 @@ pub(crate) enum Job {
 pub(crate) enum Report {
     /// It runs.
     Ready,
+    /// It is where it was told to stop.
+    Stopped,
+    /// It was told that a process had died with the lock of the histogram, and has repaired what that left.
+    Repaired { died: Option<u32> },
     /// This unit is counted, and its count kept here.
     Counted(usize),
     /// This unit cannot be counted; nothing of it is in the tally.
@@ -35,19 +42,39 @@ pub(crate) enum Report {
 pub(crate) type Served = Result<usize, String>;
 
 /// What runs in a worker process: does jobs until there are no more.
-pub(crate) fn work(mut jobs: Receiver<Job>, mut reports: Sender<Report>) -> Served {
-    serve(&mut jobs, &mut reports).map_err(|error| with_causes(&error))
+pub(crate) fn work(
+    me: WorkerId,
+    mut jobs: Receiver<Job>,
+    mut reports: Sender<Report>,
+    histogram: Histogram,
+) -> Served {
+    serve(me, &mut jobs, &mut reports, &histogram).map_err(|error| with_causes(&error))
 }
 
-fn serve(jobs: &mut Receiver<Job>, reports: &mut Sender<Report>) -> ipc::Result<usize> {
+fn serve(
+    me: WorkerId,
+    jobs: &mut Receiver<Job>,
+    reports: &mut Sender<Report>,
+    histogram: &Histogram,
+) -> ipc::Result<usize> {
     let mut counter = Counter::default();
     let mut count = 0;
     reports.send(&Report::Ready)?;
     loop {
         match jobs.recv() {
-            Ok(Job::Count { id, unit }) => {
+            Ok(Job::Count { id, unit, stop }) => {
                 count += 1;
-                reports.send(&match counter.count(&unit) {
+                let counted = counter.count(&unit);
+                let lengths = std::mem::take(&mut counter.tally.lengths);
+                let half_way = || {
+                    if stop {
+                        wait_to_be_killed(reports)
+                    }
+                };
+                if let Some(owner) = histogram.add(me, &lengths, half_way)? {
+                    reports.send(&Report::Repaired { died: owner.pid() })?;
+                }
+                reports.send(&match counted {
                     Ok(()) => Report::Counted(id),
                     Err(error) => Report::Unreadable(id, error.to_string()),
                 })?;
@@ -56,6 +83,15 @@ fn serve(jobs: &mut Receiver<Job>, reports: &mut Sender<Report>) -> ipc::Result<
             Err(RecvError::Disconnected) => return Ok(count),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Says that it has stopped, and stays where it is.
+fn wait_to_be_killed(reports: &mut Sender<Report>) {
+    // If nobody hears it, the parent is gone, and takes this process along.
+    let _heard = reports.send(&Report::Stopped);
+    loop {
+        std::thread::park();
     }
 }
 

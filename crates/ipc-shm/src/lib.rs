@@ -7,6 +7,7 @@ mod mutex;
 mod plain;
 mod rwlock;
 mod segment;
+mod turn;
 mod typed;
 mod value;
 mod view;

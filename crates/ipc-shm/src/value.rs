@@ -15,8 +15,8 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::size_of;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
 use std::time::Duration;
 
 use ipc_os::map::{Word32, Word64};
@@ -25,6 +25,7 @@ use ipc_sync::options::LockOptions;
 use ipc_sync::{Lock, LockError, LockGuard, OpenError};
 
 use crate::Plain;
+use crate::turn;
 use crate::typed::{self, travels};
 
 /// Where the word, or the turn, is: on a cache line of its own.
@@ -194,26 +195,20 @@ impl<T: Plain> Value<T> {
     }
 
     fn try_get_copy(&self, turn: &AtomicU64) -> Option<T> {
-        // Acquire: with the Release of the writer that counted it on.
-        let before = turn.load(Acquire);
-        let value = self.copy_of(before);
-        // The copy before the second look at the turn.
-        fence(Acquire);
-        (turn.load(Relaxed) == before).then_some(value)
+        turn::try_read(turn, |turn| self.copy_of(turn))
     }
 
     fn copy_of(&self, turn: u64) -> T {
-        typed::read(&self.object, COPIES + (turn % 2) as usize * Self::COPY)
+        typed::read(&self.object, Self::copy_at(turn))
+    }
+
+    fn copy_at(turn: u64) -> usize {
+        COPIES + (turn % 2) as usize * Self::COPY
     }
 
     /// With the lock.
     fn put_copy(&self, turn: &AtomicU64, value: &T) {
-        let now = turn.load(Relaxed);
-        // Whoever still reads that copy sees first that the turn has changed: it was counted on before this began.
-        fence(Release);
-        typed::write(&self.object, COPIES + (now.wrapping_add(1) % 2) as usize * Self::COPY, value);
-        // This commits. Release: with the Acquire of readers.
-        turn.store(now.wrapping_add(1), Release);
+        turn::write(turn, |turn| typed::write(&self.object, Self::copy_at(turn), value));
     }
 
     /// Sets the value.

@@ -1,8 +1,8 @@
 //! A flag that others wait for.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use ipc_os::futex;
@@ -11,16 +11,10 @@ use ipc_os::map::Word32;
 use crate::error::{OpenError, WaitError};
 use crate::handle::{layout, named, travels};
 use crate::object::Object;
+use crate::raw::event::{self as raw, Sleeps};
 use crate::wait::{Nap, Rest};
 
 const LEN: usize = 64;
-
-/// The flag itself.
-const SET: u32 = 1;
-/// Somebody sleeps until it is set.
-const SLEEPERS: u32 = 2;
-/// From here on, how often it was set.
-const ONCE: u32 = 4;
 
 /// A flag that processes set, clear and wait for.
 ///
@@ -66,16 +60,7 @@ impl Event {
     /// Sets it, and wakes all who wait. What was written before is seen by those whose wait this ends.
     #[inline]
     pub fn set(&self) {
-        let mut w = self.word.load(Relaxed);
-        loop {
-            let next = (w & !SLEEPERS | SET).wrapping_add(ONCE);
-            // Release: with the Acquire of those who find it set.
-            match self.word.compare_exchange_weak(w, next, Release, Relaxed) {
-                Ok(_) => break,
-                Err(now) => w = now,
-            }
-        }
-        if w & SLEEPERS != 0 {
+        if raw::set(&*self.word) {
             futex::wake_all((&*self.word).into());
         }
     }
@@ -83,14 +68,13 @@ impl Event {
     /// Clears it: whoever waits from now on waits for the next [`set`](Self::set). Whether it was set.
     #[inline]
     pub fn clear(&self) -> bool {
-        // Acquire: who clears what it finds set has seen what was written before. Release: what it has read stays before.
-        self.word.fetch_and(!SET, AcqRel) & SET != 0
+        raw::clear(&*self.word)
     }
 
     /// Whether it is set.
     #[inline]
     pub fn is_set(&self) -> bool {
-        self.word.load(Acquire) & SET != 0
+        raw::is_set(&*self.word)
     }
 
     /// Waits until it is set.
@@ -99,7 +83,7 @@ impl Event {
     /// [`WaitError::Abandoned`], [`WaitError::Io`].
     #[inline]
     pub fn wait(&self) -> Result<(), WaitError> {
-        self.wait_with(Nap::forever)
+        raw::wait(&*self.word, &self.object, Nap::forever)
     }
 
     /// Whether it is set, as a wait that does not wait.
@@ -116,42 +100,17 @@ impl Event {
     /// [`WaitError::Timeout`], else as of [`wait`](Self::wait).
     #[inline]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
-        self.wait_with(|| Nap::within(timeout))
+        raw::wait(&*self.word, &self.object, || Nap::within(timeout))
     }
+}
 
+impl Sleeps<AtomicU32> for Object {
     #[inline]
-    fn wait_with(&self, nap: impl FnOnce() -> Nap) -> Result<(), WaitError> {
-        // Acquire: with the Release of `set`.
-        let first = self.word.load(Acquire);
-        if first & SET != 0 {
-            return Ok(());
-        }
-        self.wait_slowly(first, nap())
+    fn spin(&self, done: impl FnMut() -> bool) -> bool {
+        self.spin_until(done)
     }
-
-    fn wait_slowly(&self, first: u32, mut nap: Nap) -> Result<(), WaitError> {
-        let done = |w: u32| w & SET != 0 || w / ONCE != first / ONCE;
-        if !nap.is_over() && self.object.spin_until(|| done(self.word.load(Acquire))) {
-            return Ok(());
-        }
-        let mut rest = Rest::Woken;
-        loop {
-            let w = self.word.load(Acquire);
-            if done(w) {
-                return Ok(());
-            }
-            match rest {
-                Rest::TimedOut => return Err(WaitError::Timeout),
-                Rest::Abandoned => return Err(WaitError::Abandoned),
-                Rest::Woken => {}
-            }
-            // Relaxed: the kernel compares it again before anybody sleeps.
-            if w & SLEEPERS == 0 && self.word.compare_exchange(w, w | SLEEPERS, Relaxed, Relaxed).is_err() {
-                continue;
-            }
-            let word: &AtomicU32 = &self.word;
-            rest = self.object.rest((word.into(), w | SLEEPERS), &[], &mut nap).map_err(WaitError::Io)?;
-        }
+    fn sleep(&self, word: &AtomicU32, expected: u32, nap: &mut Nap) -> io::Result<Rest> {
+        self.rest((word.into(), expected), &[], nap)
     }
 }
 

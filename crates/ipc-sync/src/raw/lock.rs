@@ -12,7 +12,7 @@
 //! After "Futexes are tricky" (U. Drepper, 2011, mutex 3), with the owner in the word.
 
 use std::io;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use super::{Word, World};
 use crate::id::{I, Id, Ownerless, TAGS, W, ownerless, read_ownerless};
@@ -59,8 +59,9 @@ pub(crate) enum Refused {
 /// Takes the lock at once, if it is free and nobody sleeps.
 #[inline]
 pub(crate) fn try_fast<A: Word>(word: &A, me: Id) -> bool {
-    // Acquire: with the Release of `release` and of `leave`.
-    word.cas(0, me.word(), Acquire).is_ok()
+    // Acquire: with the Release of `release_fast` and of `leave`. Release: that this owner is there at all, for who asks
+    // whether it is dead: with the fence in `seat::is_over`.
+    word.cas(0, me.word(), AcqRel).is_ok()
 }
 
 /// Takes the lock, in the time that `nap` has.
@@ -96,8 +97,8 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
         let w = word.load(Relaxed);
         let Some(owner) = Id::of(w) else {
             if w & I == 0 {
-                // Acquire: with the Release of `release`.
-                if word.cas(w, me.word() | (w & W) | *slept, Acquire).is_ok() {
+                // As in `try_fast`.
+                if word.cas(w, me.word() | (w & W) | *slept, AcqRel).is_ok() {
                     return Ok(Taken::Free);
                 }
                 continue;
@@ -106,8 +107,8 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
             if on_death == OnDeath::Tell || why == Ownerless::GivenUp {
                 return Err(Refused::Ownerless(why, pid));
             }
-            // Acquire: with the Release of `leave`.
-            if word.cas(w, me.word() | I | W, Acquire).is_ok() {
+            // As in `try_fast`.
+            if word.cas(w, me.word() | I | W, AcqRel).is_ok() {
                 return Ok(Taken::Unrepaired(pid));
             }
             continue;
@@ -129,8 +130,9 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
                 OnDeath::Recover => me.word() | I | W,
                 OnDeath::Pass => me.word() | W,
             };
-            // Acquire: what the dead one has written before it took the lock; what it wrote since may be half done.
-            if word.cas(w, taken, Acquire).is_ok() {
+            // Acquire: with the Release of the last one who gave it back, which the dead one's own step has passed on. What
+            // the dead one wrote itself comes with the proof of its death. Release: as in `try_fast`.
+            if word.cas(w, taken, AcqRel).is_ok() {
                 return Ok(Taken::FromDead(owner));
             }
             continue;
@@ -157,7 +159,7 @@ fn acquire_or_refuse<A: Word, P: World<A>>(
 /// Gives the lock back at once, if nobody sleeps and nothing is to be said about it.
 #[inline]
 pub(crate) fn release_fast<A: Word>(word: &A, me: Id) -> bool {
-    // Release: with the Acquire of whoever takes it next.
+    // Release: with the Acquire of whoever takes it next, in `try_fast` and `acquire`.
     word.cas(me.word(), 0, Release).is_ok()
 }
 
@@ -182,7 +184,7 @@ fn leave<A: Word, P: World<A>>(word: &A, me: Id, world: &P, next: u64, count: u3
         if w & !TAGS != me.word() {
             return false;
         }
-        // Release: with the Acquire of whoever takes it next.
+        // Release: with the Acquire of whoever takes it next, as in `release_fast`.
         if word.cas(w, next, Release).is_ok() {
             if w & W != 0 {
                 world.wake(word, count);

@@ -3,9 +3,13 @@
 //! They are generic over both, so that the tests run the very same code under `loom`, and with deaths that the test
 //! decides.
 
+pub(crate) mod event;
 pub(crate) mod latch;
 pub(crate) mod lock;
+#[cfg(test)]
+mod loom_tests;
 pub(crate) mod rwlock;
+pub(crate) mod seat;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +23,8 @@ pub(crate) trait Word {
     fn cas(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64>;
     /// A fence that orders this thread's stores before it and its loads after it, for all.
     fn fence();
+    /// A fence that orders this thread's loads before it and all that it does after it.
+    fn fence_acquire();
 }
 
 impl Word for AtomicU64 {
@@ -33,6 +39,10 @@ impl Word for AtomicU64 {
     #[inline]
     fn fence() {
         std::sync::atomic::fence(Ordering::SeqCst);
+    }
+    #[inline]
+    fn fence_acquire() {
+        std::sync::atomic::fence(Ordering::Acquire);
     }
 }
 

@@ -8,7 +8,7 @@
 //! `phase` says whether the writer that the word names may have written: one that dies before costs nothing.
 
 use std::io;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::lock::{self, OnDeath, Refused, Taken};
 use super::{Word, World};
@@ -40,7 +40,8 @@ pub(crate) fn read<A: Word, P: World<A>>(
     let hint = me.k().wrapping_mul(7).wrapping_add(me.j() as usize);
     let mut spun = false;
     loop {
-        let w = words.writer().load(Acquire);
+        // Relaxed: who goes on to read looks again. Whether the writer is dead is asked with a fence.
+        let w = words.writer().load(Relaxed);
         if let Some(writer) = Id::of(w) {
             if writer == me && me.is_thread() {
                 return Err(Refused::Mine);
@@ -85,7 +86,7 @@ pub(crate) fn read<A: Word, P: World<A>>(
             continue;
         };
         A::fence();
-        // Acquire: with the Release of the writer that was there before.
+        // Acquire: with the Release of the writer that was there before, in `unwrite` or `pass_or_tell`.
         let w = words.writer().load(Acquire);
         if Id::of(w).is_none() && w & I == 0 {
             return Ok(index);
@@ -96,7 +97,7 @@ pub(crate) fn read<A: Word, P: World<A>>(
 
 /// Gives a reader's place back. `false` if it is not this thread's any more.
 pub(crate) fn unread<A: Word, P: World<A>>(words: &impl Words<A>, index: usize, me: Id, world: &P) -> bool {
-    // Release, in there: what was read stays before; with the Acquire of the writer that finds the place free.
+    // Release, in there: what was read stays before; with the Acquire in `wait_for_reader`.
     lock::release_all(words.place(index), me, world)
 }
 
@@ -115,7 +116,8 @@ pub(crate) fn write<A: Word, P: World<A>>(
         match lock::acquire(words.writer(), me, world, OnDeath::Tell, nap) {
             Ok(taken) => break taken,
             Err(Refused::OwnerDied(dead)) => {
-                let w = words.writer().load(Acquire);
+                // Relaxed: what the dead one has done came with the proof of its death.
+                let w = words.writer().load(Relaxed);
                 if Id::of(w) != Some(dead) {
                     continue;
                 }
@@ -177,16 +179,19 @@ fn pass_or_tell<A: Word, P: World<A>>(
 ) -> Result<(), Refused> {
     // One that recovers may leave what it found as it was: I tells.
     if on_death != OnDeath::Pass && (words.may_have_written() || w & I != 0) {
-        // Somebody may have taken the dead one out meanwhile, and the phase be that of another writer.
-        let still = words.writer().load(Acquire);
+        // Somebody may have taken the dead one out meanwhile, and the phase be that of another writer: with that one's
+        // fence in `write`, the word is not read before the phase.
+        A::fence_acquire();
+        let still = words.writer().load(Relaxed);
         return if Id::of(still) == Some(dead) { Err(Refused::OwnerDied(dead)) } else { Ok(()) };
     }
     if on_death == OnDeath::Pass && words.may_have_written() {
         // Not after the word is free: somebody else would be the writer then.
         words.set_phase(false);
     }
-    // AcqRel: what the dead one has done, for whoever takes it next.
-    if words.writer().cas(w, 0, AcqRel).is_ok() && w & W != 0 {
+    // Release: what the dead one has done, which came with the proof of its death, for whoever takes or reads next: with the
+    // Acquire in `lock::try_fast` and `read`.
+    if words.writer().cas(w, 0, Release).is_ok() && w & W != 0 {
         world.wake(words.writer(), u32::MAX);
     }
     Ok(())
@@ -201,8 +206,9 @@ fn find_place<A: Word, P: World<A>>(words: &impl Words<A>, hint: usize, me: Id, 
             let place = words.place(*index);
             let r = place.load(Relaxed);
             // A writer that sleeps there goes on sleeping for this one.
+            // Release: as in `lock::try_fast`, for the writer who asks whether this reader is dead.
             Id::of(r).is_none_or(|reader| world.dead(reader))
-                && place.cas(r, me.word() | (r & W), Acquire).is_ok()
+                && place.cas(r, me.word() | (r & W), Release).is_ok()
         })
     })
 }
@@ -217,7 +223,7 @@ fn wait_for_reader<A: Word, P: World<A>>(
     let place = words.place(index);
     let mut spun = false;
     loop {
-        // Acquire: with the Release of the reader that leaves.
+        // Acquire: with the Release of the reader that leaves, in `unread`.
         let r = place.load(Acquire);
         let Some(reader) = Id::of(r) else { return Ok(()) };
         // Before it waits for anybody: it would do so in vain.
