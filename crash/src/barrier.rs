@@ -180,7 +180,7 @@ where
     let oracle = move |(shared, party): &mut (Shared, Party), outcome| {
         let is_killed = is_killed(&outcome);
         let patience = if is_killed { A_WHILE } else { DEADLINE };
-        match timed(|| party.said_within(patience))? {
+        match party.told_within(patience)? {
             Some(Met::All) => {
                 seen.note("met");
                 must(shared.1.count() == 1, || "all have met, and the action was not done".into())?;

@@ -107,7 +107,7 @@ where
             said = workers.iter_mut().map(Hired::told).collect::<Result<Vec<_>, _>>()?;
         } else {
             // Whether it was set in between cannot be seen: what one of them knows, the other one learns too.
-            if let Some(first) = workers[0].said_within(if stays_set { Duration::ZERO } else { A_WHILE })? {
+            if let Some(first) = workers[0].told_within(if stays_set { Duration::ZERO } else { A_WHILE })? {
                 said = vec![first, workers[1].told()?];
             }
         }

@@ -245,7 +245,7 @@ where
         for worker in workers.iter_mut() {
             if !comes_by_itself
                 && said.is_empty()
-                && let Some(first) = worker.said_within(A_WHILE)?
+                && let Some(first) = worker.told_within(A_WHILE)?
             {
                 // What one of them has found is there for the others too.
                 said.push(first);

@@ -33,8 +33,13 @@ pub(crate) fn worst() -> Duration {
 pub(crate) fn timed<T>(f: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = f();
-    WORST.fetch_max(start.elapsed().as_micros() as u64, Relaxed);
+    waited(start.elapsed());
     result
+}
+
+/// So long a survivor had to wait.
+pub(crate) fn waited(time: Duration) {
+    WORST.fetch_max(time.as_micros() as u64, Relaxed);
 }
 
 /// A scenario that also looks for what is left behind from run to run.

@@ -136,6 +136,16 @@ where
         tools::timed(|| self.said())
     }
 
+    /// As [`told`](Self::told), if it comes in that time.
+    pub(crate) fn told_within(&mut self, time: Duration) -> Result<Option<R>, BoxError> {
+        let start = Instant::now();
+        let said = self.said_within(time)?;
+        if said.is_some() {
+            tools::waited(start.elapsed());
+        }
+        Ok(said)
+    }
+
     /// It sleeps by now, in a wait for others.
     pub(crate) fn falls_asleep(&mut self) -> Result<(), BoxError> {
         let pid = self.pid();

@@ -204,8 +204,9 @@ impl Board {
         }
         let new = (old + 1) & EPOCH_MASK;
         let pid = seats.u32(seat + PIDS + 4 * (new % PIDS_KEPT) as usize)?;
-        pid.store(std::process::id(), Relaxed);
-        // Release: whoever reads the new epoch (in `dead` and `pid_of`) reads what was prepared for it.
+        // Release: with the Acquire in `pid_of`, which reads the epoch after it.
+        pid.store(std::process::id(), Release);
+        // Release: with the Acquire in `gone_in`: whoever reads the new epoch reads what was prepared for it.
         epoch.store(new, Release);
 
         let id = Id::new(k, WHOLE_PROCESS, new);

@@ -314,7 +314,8 @@ impl Condition {
         if high.load(Relaxed) as usize <= index {
             high.store(index as u32 + 1, Relaxed);
         }
-        waiters[index].word.store(me.word(), Relaxed);
+        // Release: with the loads of those who look without the lock, and judge whether this one is alive.
+        waiters[index].word.store(me.word(), Release);
         Some(index)
     }
 

@@ -203,7 +203,13 @@ impl Semaphore {
     /// How many permits are free now. It may be another number by the time this returns.
     pub fn available(&self) -> u32 {
         let holders: Vec<Id> = self.holders().collect();
-        if self.any_gone(&holders).unwrap_or(false)
+        let board = self.object.board();
+        // Asked in any case: the repair takes those for holders who are not known to be gone.
+        let any_gone = self.any_gone(&holders).unwrap_or(false);
+        // Who died with the latch may have changed the total, and not yet what follows from it.
+        let latched = Id::of(self.latch.load(Relaxed));
+        let is_stale = latched.is_some_and(|id| board.dead(id) || board.patrol(id).unwrap_or(false));
+        if (is_stale || any_gone)
             && let Ok(_latched) = self.latched(&mut Nap::within(LATCH_PATIENCE))
         {
             self.repair();

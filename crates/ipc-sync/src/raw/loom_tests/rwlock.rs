@@ -358,4 +358,10 @@ fn deaths() {
         },
         reader_dies,
     );
+    let no_fence: Mutant = |op| {
+        if op.act == Act::Fence && op.ordering == Acquire {
+            op.ordering = Relaxed;
+        }
+    };
+    fails(How::Wrong, no_fence, next_writer);
 }
