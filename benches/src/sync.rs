@@ -138,6 +138,8 @@ impl Side {
                     condition.notify(*me);
                     condition.unlock();
                 }
+                // Whose turn it is must not be changed under one lock while the other side begins with another.
+                self.meet();
             }
             Block::Condition(count) => {
                 for _ in 0..count {
@@ -146,6 +148,7 @@ impl Side {
                     page.line(TURN).store(1 - me, Relaxed);
                     shared.changed.notify(&guard)?;
                 }
+                self.meet();
             }
             Block::WorkAndFutex(count) => {
                 for _ in 0..count {
