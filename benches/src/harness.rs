@@ -123,13 +123,20 @@ impl<'a> Subject<'a> {
 /// A run of benchmarks.
 pub(crate) struct Bench {
     quick: bool,
+    /// Only cases whose names contain one of these are measured; all, if there are none.
+    only: Vec<String>,
     bench: &'static str,
     results: Vec<Measured>,
 }
 
 impl Bench {
-    pub(crate) fn new(quick: bool) -> Self {
-        Bench { quick, bench: "", results: Vec::new() }
+    pub(crate) fn new(quick: bool, only: Vec<String>) -> Self {
+        Bench { quick, only, bench: "", results: Vec::new() }
+    }
+
+    /// Whether a case is to be measured.
+    pub(crate) fn wants(&self, case: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| case.contains(only.as_str()))
     }
 
     pub(crate) fn begin(&mut self, bench: &'static str) {
@@ -167,6 +174,9 @@ impl Bench {
         weight: u64,
         mut subjects: Vec<Subject<'_>>,
     ) -> Result<(), Error> {
+        if !self.wants(case) {
+            return Ok(());
+        }
         let mut values = vec![Vec::with_capacity(turns); subjects.len()];
         let began = Instant::now();
         for turn in 0..=turns {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench [TARGET…] [--quick] [--json FILE]`: the `ipc` crates beside the limits of the machine, measured
+//! `cargo xtask bench [TARGET…] [--quick] [--case TEXT]… [--json FILE]`: the `ipc` crates beside the limits of the machine, measured
 //! between processes on named cores, the things compared taken in turns in one run.
 #![deny(unsafe_code)]
 
@@ -32,6 +32,9 @@ struct Args {
     /// Fewer and shorter blocks: about half a minute a target.
     #[arg(long)]
     quick: bool,
+    /// Measures only the cases whose names contain it.
+    #[arg(long, value_name = "TEXT")]
+    case: Vec<String>,
     /// Writes the results there, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
     }
     ipc::init();
     let args = Args::parse();
-    let mut bench = Bench::new(args.quick);
+    let mut bench = Bench::new(args.quick, args.case);
     for (name, target) in TARGETS {
         if args.targets.is_empty() || args.targets.iter().any(|wanted| wanted == name) {
             bench.begin(name);
@@ -60,6 +63,10 @@ fn main() -> ExitCode {
         }
     }
     let results = bench.finish();
+    if results.is_empty() {
+        eprintln!("bench: no case of that name here");
+        return ExitCode::FAILURE;
+    }
     report::print(&results);
     if let Some(path) = args.json {
         if let Err(error) = report::write_json(&path, &results) {

@@ -349,6 +349,10 @@ fn hold(lock: Lock, mut held: Sender<()>) {
 
 /// From SIGKILL of the holder to the error in a waiter that sleeps.
 fn deaths(bench: &mut Bench) -> Result<(), Error> {
+    let case = "SIGKILL of the holder to OwnerDied in a sleeper";
+    if !bench.wants(case) {
+        return Ok(());
+    }
     let rounds = if bench.is_quick() { 1_000 } else { 10_000 };
     let stop = Arc::new(AtomicBool::new(false));
     let worst_timer = Arc::new(AtomicU64::new(0));
@@ -378,7 +382,7 @@ fn deaths(bench: &mut Bench) -> Result<(), Error> {
     let worst_timer = worst_timer.load(Relaxed) as f64 / 1e3;
     let worst = told.iter().copied().fold(0.0, f64::max);
     bench.record(
-        &format!("SIGKILL of the holder to OwnerDied in a sleeper, median of {rounds}"),
+        &format!("{case}, median of {rounds}"),
         &told,
         median(&told),
         1_000.0,
@@ -386,7 +390,7 @@ fn deaths(bench: &mut Bench) -> Result<(), Error> {
     );
     let limit = f64::max(20_000.0, 2.0 * worst_timer);
     bench.record(
-        &format!("SIGKILL of the holder to OwnerDied in a sleeper, worst of {rounds}"),
+        &format!("{case}, worst of {rounds}"),
         &told,
         worst,
         limit,

@@ -12,7 +12,7 @@ const NAME: &str = "ipc-benches";
 
 /// Measure the crates against the limits of the machine.
 #[derive(Args)]
-#[command(override_usage = "cargo xtask bench [TARGET…] [--quick] [--json FILE]")]
+#[command(override_usage = "cargo xtask bench [TARGET…] [--quick] [--case TEXT]… [--json FILE]")]
 pub(crate) struct Flags {
     /// Go to the program as they are: [TARGET…] what to measure (default: everything); [--quick] fewer
     /// rounds; [--json FILE] also write the results there (a relative FILE counts from where you stand)

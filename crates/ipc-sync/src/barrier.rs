@@ -254,7 +254,7 @@ impl Barrier {
         let over = |state: u32| state / ONCE != generation || state & BROKEN != 0;
         let mut rest = Rest::Woken;
         if !nap.is_over() {
-            self.object.spin_until(|| over(self.state.load(Relaxed)));
+            self.object.spin_for_news(|| over(self.state.load(Relaxed)));
         }
         loop {
             // Acquire: with the Release in `end`.

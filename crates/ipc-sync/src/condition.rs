@@ -285,7 +285,7 @@ impl Condition {
         let mut index = index;
         let waited = self.wait_at(&mut index, me.id, nap);
         // Who notifies has the lock still. To try for it now would take its line away from there.
-        self.place.object.spin_until(|| !self.lock.is_held());
+        self.place.object.spin_for_turn(|| !self.lock.is_held());
         let locked = self.lock.lock();
         // With the lock, or without it for ever: the word is this thread's own.
         let notified = self.leave_place(index);
@@ -337,7 +337,7 @@ impl Condition {
         let object = &self.place.object;
         // Acquire: with the Release of `notify`.
         let notified = || word.load(Acquire) & NOTIFIED != 0;
-        if notified() || !nap.is_over() && object.spin_until(notified) {
+        if notified() || !nap.is_over() && object.spin_for_news(notified) {
             return Ok(());
         }
         loop {

@@ -107,7 +107,7 @@ impl Event {
 impl Sleeps<AtomicU32> for Object {
     #[inline]
     fn spin(&self, done: impl FnMut() -> bool) -> bool {
-        self.spin_until(done)
+        self.spin_for_news(done)
     }
     fn sleep(&self, word: &AtomicU32, expected: u32, nap: &mut Nap) -> io::Result<Rest> {
         self.rest((word.into(), expected), &[], nap)

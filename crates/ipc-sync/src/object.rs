@@ -44,7 +44,10 @@ struct Inner {
     file: Arc<File>,
     board: Arc<Board>,
     at: Range<usize>,
-    spin: Spin,
+    /// For those who wait until a holder lets go, and for those who wait until something is said: the one wait tells
+    /// nothing about how long the other will be.
+    turn_spin: Spin,
+    news_spin: Spin,
 }
 
 impl Drop for Inner {
@@ -58,6 +61,10 @@ impl Drop for Inner {
 }
 
 impl Object {
+    fn of(file: Arc<File>, board: Arc<Board>, at: Range<usize>) -> Self {
+        Object(Arc::new(Inner { file, board, at, turn_spin: Spin::new(), news_spin: Spin::new() }))
+    }
+
     /// A new anonymous one of `len` zero bytes: small ones share a memory file.
     ///
     /// # Errors
@@ -65,7 +72,7 @@ impl Object {
     pub fn new(len: usize) -> Result<Self, OpenError> {
         let board = Board::of_this_process()?;
         let (file, at) = arena::allocate(len)?;
-        Ok(Object(Arc::new(Inner { file, board, at, spin: Spin::new() })))
+        Ok(Object::of(file, board, at))
     }
 
     /// As [`new`](Self::new), filled by `init` before anybody else can see it.
@@ -95,7 +102,7 @@ impl Object {
         let board = known_board(file.identity(), || Board::new(neutral, named::BOARD))?;
         let at = named::OBJECT..named::OBJECT + len;
         file.hold(at.clone())?;
-        Ok(Object(Arc::new(Inner { file, board, at, spin: Spin::new() })))
+        Ok(Object::of(file, board, at))
     }
 
     /// How many bytes it has: at least what was asked for.
@@ -233,10 +240,16 @@ impl Object {
         Ok(if !any && self.is_alone() { Rest::Abandoned } else { Rest::Woken })
     }
 
-    /// Spins as long as it pays at this object, until `done`.
+    /// Spins as long as it pays at this object, until what is waited for has been said.
     #[inline]
-    pub(crate) fn spin_until(&self, done: impl FnMut() -> bool) -> bool {
-        self.0.spin.spin(done)
+    pub(crate) fn spin_for_news(&self, done: impl FnMut() -> bool) -> bool {
+        self.0.news_spin.spin(done)
+    }
+
+    /// As [`spin_for_news`](Self::spin_for_news), until whoever holds what is here has let go.
+    #[inline]
+    pub(crate) fn spin_for_turn(&self, done: impl FnMut() -> bool) -> bool {
+        self.0.turn_spin.spin(done)
     }
 
     /// Puts it into the message that this thread is encoding, which then holds it until it is decoded or gone.
@@ -326,7 +339,7 @@ impl Object {
             (file, board)
         };
         file.hold(at.clone())?;
-        Ok(Object(Arc::new(Inner { file, board, at, spin: Spin::new() })))
+        Ok(Object::of(file, board, at))
     }
 
     /// Whether it has a name, or had one when it was made.
@@ -406,7 +419,7 @@ impl World<AtomicU64> for Object {
 
     #[inline]
     fn spin(&self, done: impl FnMut() -> bool) -> bool {
-        self.0.spin.spin(done)
+        self.spin_for_turn(done)
     }
 
     fn sleep(&self, word: &AtomicU64, expected: u64, owner: Id, nap: &mut Nap) -> io::Result<Rest> {

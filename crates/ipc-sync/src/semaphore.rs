@@ -164,7 +164,7 @@ impl Semaphore {
             if !spun {
                 drop(latched);
                 spun = true;
-                self.object.spin_until(|| self.count() != 0);
+                self.object.spin_for_news(|| self.count() != 0);
                 continue;
             }
             let seen = self.free.load(Relaxed) | SLEEPERS;
