@@ -381,13 +381,7 @@ fn deaths(bench: &mut Bench) -> Result<(), Error> {
     watch.join().map_err(|_| "the timer's thread panicked")?;
     let worst_timer = worst_timer.load(Relaxed) as f64 / 1e3;
     let worst = told.iter().copied().fold(0.0, f64::max);
-    bench.record(
-        &format!("{case}, median of {rounds}"),
-        &told,
-        median(&told),
-        1_000.0,
-        "1 ms".into(),
-    );
+    bench.record(&format!("{case}, median of {rounds}"), &told, median(&told), 1_000.0, "1 ms".into());
     let limit = f64::max(20_000.0, 2.0 * worst_timer);
     bench.record(
         &format!("{case}, worst of {rounds}"),

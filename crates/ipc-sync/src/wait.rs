@@ -127,9 +127,11 @@ impl Nap {
 /// How long spinning pays at one object, learned in this process.
 ///
 /// Waking a sleeper on another core takes some 35 µs, so a wait that is over sooner should spin; but a spin that does
-/// not end the wait is lost, and where both share a core it keeps the other from running. So the budget follows what
-/// spins needed lately, shrinks with each that failed, and then is tried again at growing intervals with all that
-/// could ever pay: two that answer each other fall asleep together by a single delay, and must find out of it.
+/// not end the wait is lost, and where both share a core it keeps the other from running. How long the spins were
+/// that succeeded does not matter, only how many do: one wait in a hundred that is late, and is slept through,
+/// costs more than the other ninety-nine together. So the budget is a share of the most that can pay, the larger the
+/// fewer fail: all of it where none do, a fifth where half do, none where all do. From there it is tried again at
+/// growing intervals: two that answer each other fall asleep together by a single delay, and must find out of it.
 #[derive(Debug)]
 pub(crate) struct Spin {
     /// Turns of the loop.
@@ -163,12 +165,10 @@ impl Spin {
         let turns = if trial { TURNS_MAX } else { budget };
         for turn in 0..turns {
             if done() {
-                let wish = (2 * turn + 64).min(TURNS_MAX);
-                let next = if trial { wish } else { budget - budget / 4 + wish / 4 };
-                self.budget.store(next, Ordering::Relaxed);
-                if failures != 0 {
-                    self.failures.store(0, Ordering::Relaxed);
-                    self.interval.store(INTERVAL_MIN, Ordering::Relaxed);
+                // What needed no wait tells nothing.
+                if turn != 0 {
+                    let budget = if trial { budget.max(TURNS_MAX / 4) } else { budget };
+                    self.succeeded(budget, failures);
                 }
                 return true;
             }
@@ -183,5 +183,16 @@ impl Spin {
             self.budget.store(if budget < 16 { 0 } else { budget - budget / 4 }, Ordering::Relaxed);
         }
         false
+    }
+
+    fn succeeded(&self, budget: u32, failures: u32) {
+        let next = budget + (TURNS_MAX - budget) / 16;
+        if next != self.budget.load(Ordering::Relaxed) {
+            self.budget.store(next, Ordering::Relaxed);
+        }
+        if failures != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.interval.store(INTERVAL_MIN, Ordering::Relaxed);
+        }
     }
 }
