@@ -121,7 +121,7 @@ impl Lock {
         // Before it is held, not after: a thread that ends in between only wastes its word.
         me.hold();
         if raw::try_fast(&*self.word, me.id) {
-            return Ok(LockGuard::new(self, me));
+            return LockGuard::new(self, me);
         }
         self.lock_slowly(me, self.on_death, nap())
     }
@@ -134,7 +134,7 @@ impl Lock {
                     // Killed before this, the next one is told of this process's own death.
                     self.died().store(owner.pid().unwrap_or(0), Relaxed);
                 }
-                Ok(LockGuard::new(self, me))
+                LockGuard::new(self, me)
             }
             Err(error) => {
                 me.let_go();
@@ -354,8 +354,10 @@ pub struct LockGuard<'a> {
 
 impl<'a> LockGuard<'a> {
     #[inline]
-    fn new(lock: &'a Lock, me: Me) -> Self {
-        LockGuard { lock, block: me.block(), not_send: PhantomData }
+    fn new(lock: &'a Lock, me: Me) -> Result<Self, LockError> {
+        let guard = LockGuard { lock, block: me.block(), not_send: PhantomData };
+        lock.object.check().map_err(LockError::Io)?;
+        Ok(guard)
     }
 
     pub(crate) fn lock(&self) -> &'a Lock {

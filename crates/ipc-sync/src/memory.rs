@@ -31,7 +31,7 @@ pub(crate) struct File {
     identity: (u64, u64),
     map: Arc<Mapping>,
     /// A file with a name may be cut short.
-    _guard: Option<Guarded>,
+    guard: Option<Guarded>,
     role: Mutex<Role>,
     /// The arena of this process that the file is, if it is one.
     arena: OnceLock<Weak<Arena>>,
@@ -98,7 +98,7 @@ impl File {
         Ok(File {
             identity,
             map,
-            _guard: guard,
+            guard,
             role: Mutex::new(role),
             arena: OnceLock::new(),
             _named: named,
@@ -134,6 +134,13 @@ impl File {
 
     pub(crate) fn map(&self) -> &Arc<Mapping> {
         &self.map
+    }
+
+    /// Asked after something was read or written: whether that was in the file, and not in zeros of this process's own,
+    /// as somebody has cut a file with a name short.
+    #[inline]
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.guard.as_ref().is_some_and(Guarded::is_poisoned) { Err(cut_short()) } else { Ok(()) }
     }
 
     /// This process holds the object once more. Somebody else holds it too, at least in flight; or has taken its place
@@ -242,4 +249,12 @@ impl Role {
 
 fn locks(at: &Range<usize>) -> Range<u64> {
     OBJECT_LOCKS + at.start as u64..OBJECT_LOCKS + at.end as u64
+}
+
+#[cold]
+fn cut_short() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "somebody has cut the file of this object short, or its memory was full: drop all handles of it, and create it anew",
+    )
 }

@@ -182,6 +182,16 @@ impl Object {
         thread::me(&self.0.board)
     }
 
+    /// Asked after something was read or written: whether that was the object. One without a name always is; the file of
+    /// one with a name may have been cut short, and then this process goes on in zeros of its own.
+    ///
+    /// # Errors
+    /// It was not, and never will be again in this process.
+    #[inline]
+    pub fn check(&self) -> io::Result<()> {
+        self.0.file.check()
+    }
+
     pub(crate) fn board(&self) -> &Board {
         &self.0.board
     }
@@ -224,7 +234,10 @@ impl Object {
         }
         let mut words: Vec<_> = watched.iter().map(|(live, now)| ((*live).into(), *now)).collect();
         words.push(word);
-        let slumber = nap.sleep(&words)?;
+        let slumber = nap.sleep(&words);
+        // The kernel does not sleep on what is not there, and reports what it then found; so does the handler here.
+        self.check()?;
+        let slumber = slumber?;
         for (live, _) in watched {
             board::pass_on(live, live.load(Relaxed));
         }

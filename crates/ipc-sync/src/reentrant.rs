@@ -122,7 +122,9 @@ impl ReentrantLock {
             }
             me.id
         };
-        Ok(ReentrantGuard { lock: self, me, id, not_send: PhantomData })
+        let guard = ReentrantGuard { lock: self, me, id, not_send: PhantomData };
+        self.object.check().map_err(LockError::Io)?;
+        Ok(guard)
     }
 
     /// Who holds the lock now. It may be another by the time this returns.

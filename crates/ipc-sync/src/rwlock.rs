@@ -158,7 +158,11 @@ impl RwLock {
         let me = self.object.me().map_err(LockError::Io)?;
         me.hold();
         match raw::read(&*self.words, me.id, &self.object, OnDeath::Tell, &mut nap) {
-            Ok(place) => Ok(ReadGuard { lock: self, me, place }),
+            Ok(place) => {
+                let guard = ReadGuard { lock: self, me, place };
+                self.object.check().map_err(LockError::Io)?;
+                Ok(guard)
+            }
             Err(refused) => {
                 me.let_go();
                 Err(refusal(&self.object, refused))
@@ -218,7 +222,11 @@ impl RwLock {
         let me = self.object.me().map_err(LockError::Io)?;
         me.hold();
         match raw::write(&*self.words, me.id, &self.object, on_death, &mut nap) {
-            Ok(taken) => Ok(WriteGuard { lock: self, me, died: Cell::new(died_of(&self.object, taken)) }),
+            Ok(taken) => {
+                let guard = WriteGuard { lock: self, me, died: Cell::new(died_of(&self.object, taken)) };
+                self.object.check().map_err(LockError::Io)?;
+                Ok(guard)
+            }
             Err(refused) => {
                 me.let_go();
                 Err(refusal(&self.object, refused))

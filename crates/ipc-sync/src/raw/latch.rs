@@ -54,7 +54,9 @@ pub(crate) fn latch<'a>(
             }
         }
     }
-    Ok(LatchGuard { word, object, me })
+    let guard = LatchGuard { word, object, me };
+    object.check().map_err(Latched::Io)?;
+    Ok(guard)
 }
 
 impl Drop for LatchGuard<'_> {

@@ -235,6 +235,65 @@ fn files_of_another_make_are_refused() {
     });
 }
 
+#[test]
+fn a_file_that_is_cut_short_in_use_is_an_error_and_no_signal() {
+    private("typed::named::a_file_that_is_cut_short_in_use_is_an_error_and_no_signal", |directory| {
+        let cut = |name: &str| {
+            let file = std::fs::OpenOptions::new().write(true).open(directory.join(name)).unwrap();
+            file.set_len(0).unwrap();
+        };
+        #[track_caller]
+        fn truncated<T, E: Classify + std::fmt::Debug>(result: Result<T, E>) {
+            let kind = result.map(drop).map_err(|error| error.kind());
+            assert_eq!(kind, Err(ErrorKind::Truncated));
+        }
+        let lock = Lock::create("l").unwrap();
+        drop(lock.lock().unwrap());
+        cut("lock.l");
+        truncated(lock.lock());
+        truncated(lock.try_lock());
+        truncated(lock.recover());
+
+        let held = Lock::create("h").unwrap();
+        let guard = held.lock().unwrap();
+        cut("lock.h");
+        truncated(held.try_lock());
+        drop(guard);
+
+        let reentrant = ReentrantLock::create("r").unwrap();
+        cut("reentrant-lock.r");
+        truncated(reentrant.lock());
+
+        let rwlock = ipc_sync::RwLock::create("w").unwrap();
+        cut("rwlock.w");
+        truncated(rwlock.read());
+        truncated(rwlock.write());
+
+        let semaphore = Semaphore::create("s", 3).unwrap();
+        cut("semaphore.s");
+        truncated(semaphore.try_acquire());
+
+        let mutex = Mutex::create("m", 7_u64).unwrap();
+        cut("mutex.m");
+        truncated(mutex.lock());
+
+        let array = Array::<u64>::create("a", 100).unwrap();
+        cut("array.a");
+        truncated(array.lock());
+
+        // One that sleeps is told, too, when it looks after the others.
+        let event = Event::create("e").unwrap();
+        let sleeper = std::thread::spawn({
+            let event = event.clone();
+            move || event.wait()
+        });
+        // Most likely it sleeps by then.
+        std::thread::sleep(SHORT);
+        cut("event.e");
+        truncated(sleeper.join().unwrap());
+    });
+}
+
 /// The byte that every user of a file has locked.
 const USERS: std::ops::Range<u64> = 1 << 42..(1 << 42) + 1;
 
