@@ -80,6 +80,21 @@ pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
+/// Gives the pages of a range back to the system, whoever has them mapped: they read as zeros, and are taken again as they
+/// are touched.
+///
+/// # Errors
+/// What `fallocate(2)` reports for a hole.
+pub fn give_back(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    loop {
+        match rustix::fs::fallocate(fd.as_fd(), flags, offset, len) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
 /// The content of a sealed memory file that came from somebody else: read only if nobody can change it meanwhile.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::memory::File;
+use crate::memory::{File, object_bytes};
 
 /// Places are this large, or that times a power of two; objects never share a cache line.
 pub(crate) const UNIT: usize = 64;
@@ -51,14 +51,7 @@ pub(crate) type Place = (Arc<File>, Range<usize>);
 /// A place of at least `len` zero bytes, which this process holds.
 pub(crate) fn allocate(len: usize) -> io::Result<Place> {
     if len > OBJECT_MAX {
-        if len as u64 > ipc_os::memfd::room()? {
-            // The kernel would give what it has, and then end processes.
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let file = File::new("ipc-object", len)?;
-        file.reserve(0..len)?;
-        file.occupy(0..len)?;
-        return Ok((file, 0..len));
+        return allocate_alone(len, len);
     }
     let len = len.max(UNIT).next_power_of_two();
     let mut current = ARENAS.lock();
@@ -76,12 +69,24 @@ pub(crate) fn allocate(len: usize) -> io::Result<Place> {
     Ok(place)
 }
 
+/// A memory file for one object, of which only the first `reserved` bytes are there at once.
+pub(crate) fn allocate_alone(len: usize, reserved: usize) -> io::Result<Place> {
+    if reserved as u64 > ipc_os::memfd::room()? {
+        // The kernel would give what it has, and then end processes.
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let file = File::new("ipc-object", len)?;
+    file.reserve(0..reserved)?;
+    file.occupy(object_bytes(&(0..len)))?;
+    Ok((file, 0..len))
+}
+
 impl Arena {
     fn take(&self, len: usize) -> io::Result<Option<Range<usize>>> {
         let mut lists = self.lists.lock();
         for _ in 0..LOOKS.min(lists.lent.len()) {
             let Some(at) = lists.lent.pop_front() else { break };
-            if self.file.is_held_by_others(at.clone())? {
+            if self.file.is_held_by_others(object_bytes(&at))? {
                 lists.lent.push_back(at);
             } else {
                 lists.free.push(at);
@@ -89,7 +94,7 @@ impl Arena {
         }
         while let Some(index) = lists.free.iter().rposition(|at| at.len() == len) {
             let at = lists.free.swap_remove(index);
-            if self.file.occupy(at.clone())? {
+            if self.file.occupy(object_bytes(&at))? {
                 let wiped = self.file.map().write(at.start, &ZEROS[..at.len()]);
                 return wiped.map(|()| Some(at)).map_err(io::Error::from);
             }
@@ -105,7 +110,7 @@ impl Arena {
             lists.reserved = until;
         }
         lists.fresh = at.end;
-        if !self.file.occupy(at.clone())? {
+        if !self.file.occupy(object_bytes(&at))? {
             return Err(io::Error::other("somebody locks places of this process's memory file"));
         }
         Ok(Some(at))
@@ -113,7 +118,7 @@ impl Arena {
 
     /// This process does not hold the place any more.
     pub(crate) fn give_back(&self, at: Range<usize>) {
-        let held = self.file.is_held_by_others(at.clone()).unwrap_or(true);
+        let held = self.file.is_held_by_others(object_bytes(&at)).unwrap_or(true);
         let mut lists = self.lists.lock();
         if held {
             lists.lent.push_back(at);

@@ -29,7 +29,7 @@ pub(crate) const EPOCH_MASK: u64 = (1 << (64 - EPOCH_SHIFT)) - 1;
 ///
 /// An `Id` has the tags W and I clear; zero is nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Id(u64);
+pub struct Id(u64);
 
 impl Id {
     pub(crate) fn new(k: usize, j: u32, epoch: u64) -> Self {
@@ -39,13 +39,13 @@ impl Id {
 
     /// The owner that a word names, whatever its tags; `None` for nobody.
     #[inline]
-    pub(crate) fn of(word: u64) -> Option<Self> {
+    pub fn of(word: u64) -> Option<Self> {
         (Id(word).k() != 0).then_some(Id(word & !TAGS))
     }
 
     /// The word without tags.
     #[inline]
-    pub(crate) fn word(self) -> u64 {
+    pub fn word(self) -> u64 {
         self.0
     }
 
@@ -63,7 +63,7 @@ impl Id {
     }
 
     /// The same process as a whole.
-    pub(crate) fn process(self) -> Self {
+    pub fn process(self) -> Self {
         Id(self.0 | u64::from(WHOLE_PROCESS) << THREAD_SHIFT)
     }
 

@@ -24,6 +24,22 @@ use crate::arena::Arena;
 
 /// Where in a file, far beyond its end, the bytes are that stand for its objects'.
 const OBJECT_LOCKS: u64 = 1 << 41;
+/// And those that stand for the roles of those who have them: up to 64 an object, as no two begin within 64 bytes.
+const ROLE_LOCKS: u64 = 1 << 43;
+
+/// Bytes beyond the end of a file, which the kernel knows the holders of.
+pub(crate) type Bytes = Range<u64>;
+
+/// The bytes that who has an object holds.
+pub(crate) fn object_bytes(at: &Range<usize>) -> Bytes {
+    OBJECT_LOCKS + at.start as u64..OBJECT_LOCKS + at.end as u64
+}
+
+/// The byte that who has a role of an object holds beside.
+pub(crate) fn role_bytes(at: &Range<usize>, number: u8) -> Bytes {
+    let byte = ROLE_LOCKS + at.start as u64 + u64::from(number % 64);
+    byte..byte + 1
+}
 
 /// A memory file that this process has mapped.
 #[derive(Debug)]
@@ -46,8 +62,8 @@ struct Role {
     named: bool,
     /// The process that the description is of: a forked child makes one of its own.
     process: u32,
-    /// How often this process holds the object at an offset, and how long it is.
-    held: HashMap<usize, (usize, usize)>,
+    /// How often this process holds the bytes from an offset on, and where they end.
+    held: HashMap<u64, (usize, u64)>,
 }
 
 /// All that are mapped, by device and inode: two handles of one file share the mapping and the description.
@@ -95,14 +111,7 @@ impl File {
         let neutral = fd::reopen(&fd)?;
         let map = Arc::new(Mapping::new(neutral, len, Access::ReadWrite)?);
         let guard = if role.named { Some(Guarded::new(Arc::clone(&map))?) } else { None };
-        Ok(File {
-            identity,
-            map,
-            guard,
-            role: Mutex::new(role),
-            arena: OnceLock::new(),
-            _named: named,
-        })
+        Ok(File { identity, map, guard, role: Mutex::new(role), arena: OnceLock::new(), _named: named })
     }
 
     fn known_or(identity: (u64, u64), make: impl FnOnce() -> io::Result<File>) -> io::Result<Arc<File>> {
@@ -143,43 +152,43 @@ impl File {
         if self.guard.as_ref().is_some_and(Guarded::is_poisoned) { Err(cut_short()) } else { Ok(()) }
     }
 
-    /// This process holds the object once more. Somebody else holds it too, at least in flight; or has taken its place
-    /// meanwhile, which is an error.
-    pub(crate) fn hold(&self, at: Range<usize>) -> io::Result<()> {
+    /// This process holds the bytes once more. Somebody else holds them too, at least in flight; or has taken the place
+    /// of the object meanwhile, which is an error.
+    pub(crate) fn hold(&self, at: Bytes) -> io::Result<()> {
         let mut role = self.role()?;
         let role = &mut *role;
         match role.held.entry(at.start) {
-            Entry::Occupied(held) if held.get().1 != at.len() => {
+            Entry::Occupied(held) if held.get().1 != at.end => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the object has another length"));
             }
             Entry::Occupied(mut held) => held.get_mut().0 += 1,
             Entry::Vacant(place) => {
-                if !ofd::try_lock(&role.fd, locks(&at), Mode::Read)? {
+                if !ofd::try_lock(&role.fd, at.clone(), Mode::Read)? {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "there is no such object any more",
                     ));
                 }
-                place.insert((1, at.len()));
+                place.insert((1, at.end));
             }
         }
         Ok(())
     }
 
     /// Takes a place that nobody holds, for an object that this process then holds. Whether nobody does.
-    pub(crate) fn occupy(&self, at: Range<usize>) -> io::Result<bool> {
+    pub(crate) fn occupy(&self, at: Bytes) -> io::Result<bool> {
         let mut role = self.role()?;
-        if role.held.contains_key(&at.start) || !ofd::try_lock(&role.fd, locks(&at), Mode::Write)? {
+        if role.held.contains_key(&at.start) || !ofd::try_lock(&role.fd, at.clone(), Mode::Write)? {
             return Ok(false);
         }
         // From the one to the other in one step.
-        ofd::try_lock(&role.fd, locks(&at), Mode::Read)?;
-        role.held.insert(at.start, (1, at.len()));
+        ofd::try_lock(&role.fd, at.clone(), Mode::Read)?;
+        role.held.insert(at.start, (1, at.end));
         Ok(true)
     }
 
-    /// This process holds the object once less. Whether it does not any more.
-    pub(crate) fn release(&self, at: Range<usize>) -> bool {
+    /// This process holds the bytes once less. Whether it does not any more.
+    pub(crate) fn release(&self, at: Bytes) -> bool {
         let mut role = self.role.lock();
         let Entry::Occupied(mut held) = role.held.entry(at.start) else { return false };
         held.get_mut().0 -= 1;
@@ -190,21 +199,27 @@ impl File {
         // A forked child that never made a description of its own holds nothing by itself.
         if role.process == std::process::id() {
             // It cannot fail for a range that was locked; if it did, the place would stay taken until the process ends.
-            let _ignored = ofd::unlock(&role.fd, locks(&at));
+            let _ignored = ofd::unlock(&role.fd, at);
         }
         true
     }
 
-    /// Whether somebody else holds the object: another process, or a message.
-    pub(crate) fn is_held_by_others(&self, at: Range<usize>) -> io::Result<bool> {
-        ofd::is_held_elsewhere(&self.role()?.fd, locks(&at), Mode::Write)
+    /// Whether somebody else holds them: another process, or a message.
+    pub(crate) fn is_held_by_others(&self, at: Bytes) -> io::Result<bool> {
+        ofd::is_held_elsewhere(&self.role()?.fd, at, Mode::Write)
     }
 
-    /// A descriptor that holds the object as long as the message at hand is in flight. `None` if there is no message.
-    pub(crate) fn in_flight(&self, at: Range<usize>) -> Option<io::Result<Arc<OwnedFd>>> {
+    /// Whether anybody does: this process or another, or a message.
+    pub(crate) fn is_held(&self, at: Bytes) -> io::Result<bool> {
+        let role = self.role()?;
+        Ok(role.held.contains_key(&at.start) || ofd::is_held_elsewhere(&role.fd, at, Mode::Write)?)
+    }
+
+    /// A descriptor that holds the bytes as long as the message at hand is in flight. `None` if there is no message.
+    pub(crate) fn in_flight(&self, at: Bytes) -> Option<io::Result<Arc<OwnedFd>>> {
         let made = handle::shared(self.identity, || self.role()?.another())?;
         Some(made.and_then(|fd| {
-            if ofd::try_lock(&*fd, locks(&at), Mode::Read)? {
+            if ofd::try_lock(&*fd, at, Mode::Read)? {
                 return Ok(fd);
             }
             Err(io::Error::new(io::ErrorKind::InvalidData, "the object's place has been taken by somebody"))
@@ -216,13 +231,18 @@ impl File {
         memfd::reserve(&self.role()?.fd, at.start as u64, at.len() as u64)
     }
 
+    /// Gives the pages of that range back, which are zero afterwards.
+    pub(crate) fn give_back(&self, at: Range<usize>) -> io::Result<()> {
+        memfd::give_back(&self.role()?.fd, at.start as u64, at.len() as u64)
+    }
+
     /// The role, of this process and not of one that has forked it.
     fn role(&self) -> io::Result<parking_lot::MutexGuard<'_, Role>> {
         let mut role = self.role.lock();
         if role.process != std::process::id() {
             let own = role.another()?;
-            for (start, (_, len)) in &role.held {
-                ofd::try_lock(&own, locks(&(*start..start + len)), Mode::Read)?;
+            for (start, (_, end)) in &role.held {
+                ofd::try_lock(&own, *start..*end, Mode::Read)?;
             }
             role.fd = own;
             role.process = std::process::id();
@@ -245,10 +265,6 @@ impl Role {
         }
         Ok(fd)
     }
-}
-
-fn locks(at: &Range<usize>) -> Range<u64> {
-    OBJECT_LOCKS + at.start as u64..OBJECT_LOCKS + at.end as u64
 }
 
 #[cold]

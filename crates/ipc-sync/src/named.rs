@@ -38,6 +38,8 @@ pub struct Typed<'a> {
     pub kind: &'a str,
     /// How many bytes it takes. Who opens one takes what is there, if it is at least that.
     pub len: usize,
+    /// How many of them, from the first on, are there at once: what is behind is to be reserved before it is touched.
+    pub reserved: usize,
     /// The fingerprint of the type in it; 0 for objects of one structure only.
     pub fingerprint: u64,
     /// The structure of that type, for errors.
@@ -68,7 +70,7 @@ pub(crate) fn file(
         .ok_or_else(|| OpenError::InvalidInput("no memory has so many bytes".into()))?;
     let prepare = |file: std::os::fd::BorrowedFd<'_>| {
         memfd::reserve(file, 0, BOARD as u64 + 4096)?;
-        memfd::reserve(file, OBJECT as u64, typed.len as u64)?;
+        memfd::reserve(file, OBJECT as u64, typed.reserved.min(typed.len) as u64)?;
         let map = Mapping::new(file, len, Access::ReadWrite)?;
         let structure = &typed.structure.as_bytes()[..typed.structure.len().min(STRUCTURE_MAX)];
         map.u64(0)?.store(MAGIC, Relaxed);

@@ -5,8 +5,8 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 
 use ipc_core::handle::{Bundle, Kind};
@@ -20,13 +20,16 @@ use serde::ser::{Error as _, Serializer};
 use crate::arena::{self, UNIT};
 use crate::board::{self, Board};
 use crate::error::{OpenError, Owner};
-use crate::id::Id;
-use crate::memory::File;
+pub use crate::id::Id;
+use crate::memory::{File, object_bytes, role_bytes};
 use crate::named;
 pub use crate::named::{Opening, Typed};
 use crate::raw::World;
+use crate::raw::latch;
+pub use crate::raw::latch::{LatchGuard, Latched};
 use crate::thread::{self, Me};
-use crate::wait::{Nap, Rest, Slumber, Spin};
+pub use crate::wait::{Nap, Rest};
+use crate::wait::{Slumber, Spin};
 
 /// The version of what a handle says when it travels.
 const VERSION: u8 = 1;
@@ -52,7 +55,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.file.release(self.at.clone())
+        if self.file.release(object_bytes(&self.at))
             && let Some(arena) = self.file.arena()
         {
             arena.give_back(self.at.clone());
@@ -85,6 +88,42 @@ impl Object {
         Ok(object)
     }
 
+    /// As [`new_with`](Self::new_with), in a memory file of its own, of which only the first `reserved` bytes are there at
+    /// once: what is behind is to be [`reserve`](Self::reserve)d before it is touched.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn new_sparse(
+        len: usize,
+        reserved: usize,
+        init: impl FnOnce(&Fresh<'_>) -> io::Result<()>,
+    ) -> Result<Self, OpenError> {
+        let board = Board::of_this_process()?;
+        let (file, at) = arena::allocate_alone(len, reserved.min(len))?;
+        let object = Object::of(file, board, at);
+        init(&Fresh { map: object.map(), at: object.0.at.clone() })?;
+        Ok(object)
+    }
+
+    /// Takes the pages of a range now, so that a machine without memory for them says so here, and not at the first touch.
+    ///
+    /// # Errors
+    /// `StorageFull`; [`OutOfBounds`] as an error of the system.
+    pub fn reserve(&self, offset: usize, len: usize) -> io::Result<()> {
+        let start = self.inside(offset, len)?;
+        self.0.file.reserve(start..start + len)
+    }
+
+    /// Gives the pages of a range back to the system: whole pages, that no object shares. They are zero from then on, and
+    /// to be reserved again.
+    ///
+    /// # Errors
+    /// [`OutOfBounds`] as an error of the system; what the system reports.
+    pub fn give_back(&self, offset: usize, len: usize) -> io::Result<()> {
+        let start = self.inside(offset, len)?;
+        self.0.file.give_back(start..start + len)
+    }
+
     /// One with a name. `init` fills it before anybody else can see it, if it is made.
     ///
     /// # Errors
@@ -101,7 +140,7 @@ impl Object {
         let file = File::named(file, named::OBJECT + len)?;
         let board = known_board(file.identity(), || Board::new(neutral, named::BOARD))?;
         let at = named::OBJECT..named::OBJECT + len;
-        file.hold(at.clone())?;
+        file.hold(object_bytes(&at))?;
         Ok(Object::of(file, board, at))
     }
 
@@ -149,7 +188,7 @@ impl Object {
     ///
     /// # Errors
     /// [`OutOfBounds`], also for a misaligned one.
-    pub fn u32(&self, offset: usize) -> Result<&std::sync::atomic::AtomicU32, OutOfBounds> {
+    pub fn u32(&self, offset: usize) -> Result<&AtomicU32, OutOfBounds> {
         self.map().u32(self.inside(offset, 4)?)
     }
 
@@ -205,7 +244,7 @@ impl Object {
     pub(crate) fn is_alone(&self) -> bool {
         // A child that was forked holds it through a copy of this process's own description, which looks the same.
         !board::has_forked()
-            && self.0.file.is_held_by_others(self.0.at.clone()).is_ok_and(|held| !held)
+            && self.0.file.is_held_by_others(object_bytes(&self.0.at)).is_ok_and(|held| !held)
             && threads::count().is_ok_and(|count| count == 1)
     }
 
@@ -253,9 +292,61 @@ impl Object {
         Ok(if !any && self.is_alone() { Rest::Abandoned } else { Rest::Woken })
     }
 
-    /// Spins as long as it pays at this object, until what is waited for has been said.
+    /// This process as an owner: who is dead when the kernel says that its address space is gone.
+    ///
+    /// # Errors
+    /// The board is full; what the system reports.
     #[inline]
-    pub(crate) fn spin_for_news(&self, done: impl FnMut() -> bool) -> bool {
+    pub fn my_process(&self) -> io::Result<Id> {
+        self.0.board.my_process()
+    }
+
+    /// Whether an owner, read from a word of this object before, is dead, as far as somebody has noted it: no system
+    /// call. Never of one that lives.
+    pub fn is_dead(&self, owner: Id) -> bool {
+        self.0.board.dead(owner)
+    }
+
+    /// As [`is_dead`](Self::is_dead), and asks the kernel.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn is_gone(&self, owner: Id) -> io::Result<bool> {
+        Ok(self.is_dead(owner) || self.0.board.patrol(owner)?)
+    }
+
+    /// Takes a word of this object as a latch: a lock for an instant, in which no code of users runs. It passes silently
+    /// from one that died with it; then `repair` runs first, which may be cut off itself, and repeated.
+    ///
+    /// # Errors
+    /// [`Latched`]; nothing is held then.
+    #[inline]
+    pub fn latch<'a>(
+        &'a self,
+        word: &'a AtomicU64,
+        nap: &mut Nap,
+        repair: impl FnOnce(),
+    ) -> Result<LatchGuard<'a>, Latched> {
+        latch::latch(word, self, nap, repair)
+    }
+
+    /// Sleeps as long as the word of this object is what is expected, at most until the next tick, or until one of the
+    /// owners dies: then look again.
+    ///
+    /// # Errors
+    /// What the system reports; the object's file was cut short.
+    pub fn sleep(&self, word: &AtomicU32, expected: u32, owners: &[Id], nap: &mut Nap) -> io::Result<Rest> {
+        self.rest((word.into(), expected), owners, nap)
+    }
+
+    /// Wakes up to `count` of those who sleep on the word.
+    pub fn wake(word: &AtomicU32, count: u32) {
+        futex::wake(word.into(), count);
+    }
+
+    /// Spins as long as it pays at this object, until what is waited for has been said. Whether it has.
+    #[inline]
+    pub fn spin_for_news(&self, done: impl FnMut() -> bool) -> bool {
         self.0.news_spin.spin(done)
     }
 
@@ -276,16 +367,30 @@ impl Object {
         metadata: Vec<u8>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
+        self.serialize_as(None, kind, fingerprint, metadata, serializer)
+    }
+
+    fn serialize_as<S: Serializer>(
+        &self,
+        role: Option<u8>,
+        kind: Kind,
+        fingerprint: u64,
+        metadata: Vec<u8>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut bundle = Bundle::default();
         bundle.version = VERSION;
         bundle.fingerprint = fingerprint;
         bundle.offset = self.0.at.start as u64;
         bundle.length = self.0.at.len() as u64;
         bundle.metadata = metadata;
-        if let Some(held) = self.0.file.in_flight(self.0.at.clone()) {
+        let role = role.map(|number| role_bytes(&self.0.at, number));
+        for bytes in role.into_iter().chain([object_bytes(&self.0.at)]) {
+            let Some(held) = self.0.file.in_flight(bytes) else { break };
             let held = held.map_err(|error| {
                 S::Error::custom(format_args!("a {} handle cannot be sent: {error}", kind.name()))
             })?;
+            // The same one for all.
             bundle.descriptors = vec![held];
             // One with a name has its board in the same file.
             if !self.is_named() {
@@ -305,6 +410,16 @@ impl Object {
         len_min: usize,
         deserializer: D,
     ) -> Result<(Self, u64, Vec<u8>), D::Error> {
+        Object::deserialize_with(kind, len_min, deserializer, Ok)
+    }
+
+    /// `then` runs while the message still holds what is in it.
+    fn deserialize_with<'de, D: Deserializer<'de>, R>(
+        kind: Kind,
+        len_min: usize,
+        deserializer: D,
+        then: impl FnOnce(Self) -> io::Result<R>,
+    ) -> Result<(R, u64, Vec<u8>), D::Error> {
         let bundle = Bundle::deserialize(kind, false, deserializer)?;
         let broken =
             |what: &str| D::Error::custom(format_args!("a {} handle is broken: {what}", kind.name()));
@@ -322,8 +437,9 @@ impl Object {
         if len < len_min || !start.is_multiple_of(UNIT) {
             return Err(broken("its place is too small, or not aligned"));
         }
-        let object = Self::received(file, board, start, len).map_err(|error| broken(&error.to_string()))?;
-        Ok((object, bundle.fingerprint, bundle.metadata))
+        let received = Self::received(file, board, start, len).and_then(then);
+        let received = received.map_err(|error| broken(&error.to_string()))?;
+        Ok((received, bundle.fingerprint, bundle.metadata))
     }
 
     fn received(file: &OwnedFd, board: Option<&Arc<OwnedFd>>, start: usize, len: usize) -> io::Result<Self> {
@@ -351,13 +467,83 @@ impl Object {
             let board = known_board(file.identity(), || Board::new(neutral, named::BOARD))?;
             (file, board)
         };
-        file.hold(at.clone())?;
+        file.hold(object_bytes(&at))?;
         Ok(Object::of(file, board, at))
     }
 
     /// Whether it has a name, or had one when it was made.
     pub fn is_named(&self) -> bool {
         self.0.board.is_in_the_file_of_its_object()
+    }
+}
+
+impl Object {
+    /// Takes a role of those who have the object: up to 64 of them, which mean what the users of the object agree on ("may
+    /// send").
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn role(&self, number: u8) -> io::Result<Role> {
+        self.0.file.hold(role_bytes(&self.0.at, number))?;
+        Ok(Role { object: self.clone(), number })
+    }
+
+    /// Whether anybody has that role: this process, another one, or a message that holds it. The kernel counts, so that
+    /// the answer is right whoever was killed when; a system call.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn has_role(&self, number: u8) -> io::Result<bool> {
+        self.0.file.is_held(role_bytes(&self.0.at, number))
+    }
+}
+
+/// A role of those who have an object, until it is dropped, or this process ends in any way.
+///
+/// It travels, and the message has the role too, until it is received or gone.
+#[derive(Debug)]
+pub struct Role {
+    object: Object,
+    number: u8,
+}
+
+impl Role {
+    /// What it is a role of.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// Puts it into the message that this thread is encoding: see [`Object::serialize`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn serialize<S: Serializer>(
+        &self,
+        kind: Kind,
+        fingerprint: u64,
+        metadata: Vec<u8>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        self.object.serialize_as(Some(self.number), kind, fingerprint, metadata, serializer)
+    }
+
+    /// Takes it out of the message that this thread is decoding: see [`Object::deserialize`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        kind: Kind,
+        number: u8,
+        len_min: usize,
+        deserializer: D,
+    ) -> Result<(Self, u64, Vec<u8>), D::Error> {
+        Object::deserialize_with(kind, len_min, deserializer, |object| object.role(number))
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        self.object.0.file.release(role_bytes(&self.object.0.at, self.number));
     }
 }
 

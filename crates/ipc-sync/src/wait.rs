@@ -8,7 +8,7 @@ use ipc_os::futex::{self, Futex};
 
 /// How a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rest {
+pub enum Rest {
     /// Look at the word again.
     Woken,
     /// The caller's time is over. Look at the word once more.
@@ -19,7 +19,7 @@ pub(crate) enum Rest {
 
 /// One wait: until when, and how often it has looked after the others.
 #[derive(Debug)]
-pub(crate) struct Nap {
+pub struct Nap {
     deadline: Option<Instant>,
     /// It must not sleep at all.
     at_once: bool,
@@ -41,27 +41,27 @@ pub(crate) enum Slumber {
 
 impl Nap {
     /// As long as it takes.
-    pub(crate) fn forever() -> Self {
+    pub fn forever() -> Self {
         Nap { deadline: None, at_once: false, ticks: 0, next_tick: None, hurried: 0, in_a_hurry: false }
     }
 
     /// For that time; a time beyond what the clock can say is for ever.
-    pub(crate) fn within(timeout: Duration) -> Self {
+    pub fn within(timeout: Duration) -> Self {
         Nap { deadline: Instant::now().checked_add(timeout), at_once: timeout.is_zero(), ..Nap::forever() }
     }
 
     /// Not at all.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Nap { at_once: true, ..Nap::forever() }
     }
 
     /// Whether the time is over.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.at_once || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// How many ticks there were.
-    pub(crate) fn ticks(&self) -> u32 {
+    pub fn ticks(&self) -> u32 {
         self.ticks
     }
 

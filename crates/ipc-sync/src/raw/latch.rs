@@ -10,15 +10,18 @@ use crate::wait::Nap;
 
 /// Why the latch was not got.
 #[derive(Debug)]
-pub(crate) enum Latched {
+pub enum Latched {
+    /// The time is over.
     TimedOut,
+    /// Nobody is left who could let it go.
     Abandoned,
+    /// The system reports something, or the word was scribbled over.
     Io(io::Error),
 }
 
 /// Holds the latch until it is dropped.
 #[derive(Debug)]
-pub(crate) struct LatchGuard<'a> {
+pub struct LatchGuard<'a> {
     word: &'a AtomicU64,
     object: &'a Object,
     pub(crate) me: Me,
