@@ -161,11 +161,13 @@ mod tests {
             let theirs = Arc::clone(&words);
             let waiter = std::thread::spawn(move || {
                 let watched: Vec<_> = theirs.iter().map(|word| (word.into(), 7)).collect();
+                // Acquire: with the Release of the other thread's stores.
                 while theirs.iter().all(|word| word.load(Ordering::Acquire) == 7) {
                     wait(&watched, Some(PATIENCE)).unwrap();
                 }
             });
             std::thread::sleep(Duration::from_millis(20));
+            // Release, both: with the Acquire above.
             words[n].store(8, Ordering::Release);
             wake_all((&words[n]).into());
             waiter.join().unwrap();

@@ -165,6 +165,7 @@ impl<T: Plain> Value<T> {
     /// The value as it is now.
     #[inline]
     pub fn get(&self) -> T {
+        // Acquire, both: with the Release of `set`, and of all that changes the word in one step.
         match &self.cell {
             Cell::Four(word) => from_bits(u64::from(word.load(Acquire))),
             Cell::Eight(word) => from_bits(word.load(Acquire)),
@@ -191,6 +192,7 @@ impl<T: Plain> Value<T> {
             }
         }
         // Somebody writes without the lock, or never gives it back and writes: what is there is that one's.
+        // Acquire: with the Release in `turn::write`.
         self.copy_of(turn.load(Acquire))
     }
 
@@ -217,6 +219,7 @@ impl<T: Plain> Value<T> {
     /// Never for values of up to 8 bytes; for larger ones those of [`Lock::lock`](ipc_sync::Lock::lock).
     #[inline]
     pub fn set(&self, value: T) -> Result<(), LockError> {
+        // Release, both: with the Acquire in `get`, and of all that changes the word in one step.
         match &self.cell {
             Cell::Four(word) => word.store(to_bits(value) as u32, Release),
             Cell::Eight(word) => word.store(to_bits(value), Release),
@@ -234,6 +237,7 @@ impl<T: Plain> Value<T> {
     /// As of [`set`](Self::set).
     #[inline]
     pub fn swap(&self, value: T) -> Result<T, LockError> {
+        // AcqRel, both: as in `get`, and as in `set`.
         Ok(match &self.cell {
             Cell::Four(word) => from_bits(u64::from(word.swap(to_bits(value) as u32, AcqRel))),
             Cell::Eight(word) => from_bits(word.swap(to_bits(value), AcqRel)),
@@ -252,6 +256,7 @@ impl<T: Plain> Value<T> {
     /// As of [`set`](Self::set).
     pub fn compare_exchange(&self, current: T, new: T) -> Result<Result<T, T>, LockError> {
         let narrow = |result: Result<u32, u32>| result.map(u64::from).map_err(u64::from);
+        // AcqRel, both: as in `get`, and as in `set`. Acquire: what it is instead has been read, as in `get`.
         let words = match &self.cell {
             Cell::Four(word) => {
                 narrow(word.compare_exchange(to_bits(current) as u32, to_bits(new) as u32, AcqRel, Acquire))
@@ -323,6 +328,7 @@ impl<T: Number> Value<T> {
     #[inline]
     fn fetch(&self, f: impl Fn(T) -> T) -> T {
         let bits = |bits: u64| to_bits(f(from_bits(bits)));
+        // AcqRel, both: as in `get`, and as in `set`. Relaxed: what is only tried is compared again.
         match &self.cell {
             Cell::Four(word) => {
                 let mut now = word.load(Relaxed);
@@ -349,6 +355,7 @@ impl<T: Number> Value<T> {
     /// Adds to the value in one step, wrapping around, and gives the value before.
     #[inline]
     pub fn fetch_add(&self, more: T) -> T {
+        // AcqRel, both: as in `get`, and as in `set`.
         match &self.cell {
             Cell::Eight(word) if T::IS_INTEGER && size_of::<T>() == 8 => {
                 from_bits(word.fetch_add(to_bits(more), AcqRel))
@@ -363,6 +370,7 @@ impl<T: Number> Value<T> {
     /// Subtracts from the value in one step, wrapping around, and gives the value before.
     #[inline]
     pub fn fetch_sub(&self, less: T) -> T {
+        // AcqRel: as in `get`, and as in `set`.
         match &self.cell {
             Cell::Eight(word) if T::IS_INTEGER && size_of::<T>() == 8 => {
                 from_bits(word.fetch_sub(to_bits(less), AcqRel))
@@ -500,6 +508,7 @@ impl<T: Plain> ValueGuard<'_, T> {
 
     /// Sets the value, in one step for all who read it.
     pub fn set(&self, value: T) {
+        // Release, both: as in `Value::set`.
         match &self.value.cell {
             Cell::Four(word) => word.store(to_bits(value) as u32, Release),
             Cell::Eight(word) => word.store(to_bits(value), Release),

@@ -116,6 +116,7 @@ impl Barrier {
 
     /// How many wait now.
     pub fn waiting(&self) -> u32 {
+        // Acquire: with the Release in `change`: the seats of meetings that are over are seen empty.
         let state = self.state.load(Acquire);
         // Those who waited when it was broken are told, and gone or about to be.
         if state & BROKEN != 0 { 0 } else { self.seated(state / ONCE).count() as u32 }
@@ -123,6 +124,7 @@ impl Barrier {
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
+        // Acquire: with the Release in `change`: what whoever broke it did before.
         self.state.load(Acquire) & BROKEN != 0
     }
 
@@ -214,8 +216,10 @@ impl Barrier {
         // As long as its seat names it.
         me.hold();
         let _seated = Seated(me);
+        // Release: with the Acquire in `seated`, of those who look without the latch.
         seat.store(me.id.word() | u64::from(generation & 3), Release);
         if number + 1 == self.parties {
+            // Release: with the Acquire in `wait_for`: who sees that the action runs sees the seat of who runs it.
             self.state.fetch_or(ACTION, Release);
             drop(latched);
             self.act(generation, action)?;
@@ -328,6 +332,7 @@ impl Barrier {
     fn change(&self, next: impl Fn(u32) -> u32) {
         // Those who go to sleep put their flag in without the latch.
         let mut state = self.state.load(Relaxed);
+        // Release: with the Acquire in `wait_for`, `waiting` and `is_broken`.
         while let Err(now) = self.state.compare_exchange_weak(state, next(state), Release, Relaxed) {
             state = now;
         }
@@ -340,6 +345,7 @@ impl Barrier {
     fn seated(&self, generation: u32) -> impl Iterator<Item = Id> + '_ {
         (0..self.parties as usize)
             .map_while(|index| self.object.u64(HEADER + 8 * index).ok())
+            // Acquire: with the Release in `meet`: who finds an Id here sees that one's words on the board, too.
             .map(|seat: &AtomicU64| seat.load(Acquire))
             .filter(move |word| word & 3 == u64::from(generation & 3))
             .filter_map(Id::of)

@@ -140,6 +140,7 @@ impl Board {
 
     /// This process's Id, attached if it was not.
     pub(crate) fn my_process(&self) -> io::Result<Id> {
+        // Acquire: with the Release of MY_ID in `attach`, of another thread: who has the Id sees its seat.
         if let Some(id) = Id::of(self.process.words[MY_ID].load(Acquire)) {
             return Ok(id);
         }
@@ -148,12 +149,13 @@ impl Board {
 
     /// Whether that is this process: not one that has forked it.
     pub(crate) fn is_this_process(&self, id: Id) -> bool {
-        self.process.words[MY_ID].load(Acquire) == id.word()
+        self.process.words[MY_ID].load(Relaxed) == id.word()
     }
 
     /// The seats. Attaches this process if it was not.
     #[inline]
     fn seats(&self) -> io::Result<&Mapping> {
+        // Acquire, both: with the Release of MY_SEATS in `attach`, of another thread.
         let mut address = self.process.words[MY_SEATS].load(Acquire);
         if address == 0 {
             self.attach()?;
@@ -169,7 +171,7 @@ impl Board {
     fn attach(&self) -> io::Result<Id> {
         guard_forks();
         let _one = ATTACHING.lock();
-        if let Some(id) = Id::of(self.process.words[MY_ID].load(Acquire)) {
+        if let Some(id) = Id::of(self.process.words[MY_ID].load(Relaxed)) {
             return Ok(id);
         }
         let alive = fd::reopen(&*self.fd)?;
@@ -193,11 +195,15 @@ impl Board {
         let reserved = (2 * SEAT).min(self.base + LEN - seat);
         memfd::reserve(&*self.fd, seat as u64, reserved as u64)?;
         let epoch = seats.u64(seat + EPOCH)?;
+        // Acquire: with the Release of the one who sat here before, further down.
         let old = epoch.load(Acquire) & EPOCH_MASK;
-        // Whoever was here before is gone: this process holds the byte.
+        // Whoever was here before is gone: this process holds the byte. Release: with the Acquire of `gone` in
+        // `seat::is_over`.
         seats.u64(seat + GONE)?.fetch_max(old, AcqRel);
         for j in 0..THREADS {
             let live = seats.u32(self.live(k, j))?;
+            // Release: with the fence in `seat::is_over`: who would watch this word for one who sat here before, and
+            // finds 0 (`watch_word`), sees that it is gone.
             if live.swap(0, AcqRel) & WAITERS != 0 {
                 futex::wake_all(live.into());
             }
@@ -245,7 +251,7 @@ impl Board {
     }
 
     pub(crate) fn give_thread_back(&self, j: u32) {
-        // Release: what was done with the word comes before.
+        // Release: with the Acquire in `take_thread`: what was done with the word comes before.
         self.process.words[MY_THREADS].fetch_and(!(1 << j), Release);
     }
 
@@ -259,6 +265,8 @@ impl Board {
             return false;
         }
         let Ok(live) = seats.u32(self.live(id.k(), id.j())) else { return false };
+        // Acquire: with the Release of a thread that says itself that it is dead (`Registered::drop` in `thread.rs`).
+        // The kernel's mark comes after all that the thread did, too.
         let word = live.load(Acquire);
         pass_on(live, word);
         word & OWNER_DIED != 0
@@ -280,7 +288,8 @@ impl Board {
         if !self.is_free(id.k())? {
             return Ok(false);
         }
-        // Its own epoch, never the current one: somebody may sit there again by now.
+        // Its own epoch, never the current one: somebody may sit there again by now. Release: with the Acquire of
+        // `gone` in `seat::is_over`: what the dead one did, as it came with the kernel's answer.
         seats.u64(self.seat(id.k()) + GONE)?.fetch_max(id.epoch(), AcqRel);
         for j in 0..THREADS {
             let live = seats.u32(self.live(id.k(), j))?;
@@ -367,6 +376,7 @@ impl Board {
     pub(crate) fn pid_of(&self, id: Id) -> Option<u32> {
         let seats = self.seats().ok()?;
         let seat = self.seat(id.k());
+        // Acquire: with the Release in `attach`: who reads the entry of a later one sees how far the epoch has come.
         let pid = seats.u32(seat + PIDS + 4 * (id.epoch() % PIDS_KEPT) as usize).ok()?.load(Acquire);
         let epoch = seats.u64(seat + EPOCH).ok()?.load(Acquire) & EPOCH_MASK;
         // The entry of epoch + 8 is written before that epoch begins.
@@ -377,7 +387,7 @@ impl Board {
 
 impl Drop for Board {
     fn drop(&mut self) {
-        let seats = self.process.words[MY_SEATS].load(Acquire);
+        let seats = self.process.words[MY_SEATS].load(Relaxed);
         if seats != 0 {
             let seats = std::ptr::with_exposed_provenance_mut::<Seats>(seats as usize);
             // SAFETY: `attach` of this process has made it from a box, and nobody else has `self`. Live words that a

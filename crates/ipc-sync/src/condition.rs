@@ -298,15 +298,22 @@ impl Condition {
     /// Under the lock: a waiter's word with this thread in it. `None` if all are taken.
     fn take_place(&self, me: Id) -> Option<usize> {
         let Words { tickets, high, waiters, last } = &*self.place.words;
-        let is_free = |index: &usize| {
-            let w = waiters[*index].word.load(Relaxed);
+        let free = |index: usize| {
+            let w = waiters[index].word.load(Relaxed);
             // A dead one that was notified is left to those whom its notification goes to, if there are any.
-            Id::of(w).is_none_or(|id| {
+            let is_free = Id::of(w).is_none_or(|id| {
                 self.place.object.board().dead(id) && (w & NOTIFIED == 0 || self.waiting() == 0)
-            })
+            });
+            is_free.then_some((index, w))
         };
-        let hint = Some(last.load(Relaxed)).filter(is_free);
-        let index = hint.or_else(|| (0..waiters.len()).find(is_free))?;
+        let index = loop {
+            let (index, w) = free(last.load(Relaxed)).or_else(|| (0..waiters.len()).find_map(free))?;
+            // From zero nobody changes it without the lock. But a dead one may just be notified or inherited: then look
+            // again. Relaxed: nothing of the dead one's is read.
+            if w == 0 || waiters[index].word.compare_exchange(w, 0, Relaxed, Relaxed).is_ok() {
+                break index;
+            }
+        };
         last.store(index, Relaxed);
         let ticket = tickets.load(Relaxed);
         tickets.store(ticket.wrapping_add(1), Relaxed);
@@ -314,7 +321,8 @@ impl Condition {
         if high.load(Relaxed) as usize <= index {
             high.store(index as u32 + 1, Relaxed);
         }
-        // Release: with the loads of those who look without the lock, and judge whether this one is alive.
+        // Release: with the fence in `seat::is_over`, of those who look without the lock, and judge whether this one is
+        // alive.
         waiters[index].word.store(me.word(), Release);
         Some(index)
     }
@@ -327,6 +335,7 @@ impl Condition {
         if notified {
             word.store(0, Relaxed);
         }
+        // Acquire: with the Release of `tell`, though whoever is told has the lock anyway.
         notified || word.swap(0, AcqRel) & NOTIFIED != 0
     }
 
@@ -341,6 +350,7 @@ impl Condition {
             return Ok(());
         }
         loop {
+            // Acquire: as above.
             let w = word.load(Acquire);
             if w & NOTIFIED != 0 || Id::of(w) != Some(me) {
                 return Ok(());
@@ -366,6 +376,7 @@ impl Condition {
     fn inherit(&self, index: &mut usize, me: Id) -> bool {
         let waiters = &self.place.words.waiters;
         let dead = waiters.iter().enumerate().find_map(|(place, waiter)| {
+            // Acquire: with the Release of `take_place`, or of an heir below, whose Id this is.
             let w = waiter.word.load(Acquire);
             // Asked of the kernel too, of the few who are on their way: not every death is marked.
             let board = self.place.object.board();
@@ -374,9 +385,11 @@ impl Condition {
             dead.then_some((place, w))
         });
         let Some((place, w)) = dead else { return false };
+        // Acquire: with the Release of `tell`, as in `wait_at`. Release: as in `take_place`: it names this one now.
         if waiters[place].word.compare_exchange(w, me.word() | NOTIFIED, AcqRel, Relaxed).is_err() {
             return false;
         }
+        // Acquire: with the Release of `tell`, as in `wait_at`.
         let own = waiters[*index].word.swap(0, AcqRel);
         *index = place;
         if own & NOTIFIED != 0 {

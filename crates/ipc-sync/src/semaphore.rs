@@ -193,7 +193,8 @@ impl Semaphore {
             let Ok(total) = self.object.u32(TOTAL) else { return Ok(()) };
             let more = total.load(Relaxed).checked_add(permits).filter(|more| *more <= self.bound);
             let Some(more) = more else { return Err(Overflow { bound: self.bound }) };
-            // This commits.
+            // This commits. Release, as of most that commits here, has no partner: who reads it has the latch. It keeps
+            // what was stored before in front of it, for whoever repairs if this one is killed in between.
             total.store(more, Release);
             self.add_free(permits, latched);
         }
@@ -259,11 +260,12 @@ impl Semaphore {
             return false;
         };
         if mine(id.load(Relaxed)) {
-            // This commits.
+            // This commits. Release: as in `release_many`.
             held.store(held.load(Relaxed).saturating_add(1), Release);
         } else {
             held.store(1, Relaxed);
-            // This commits. Release: the number before the name.
+            // This commits. Release: the number before the name, for whoever repairs; and with the fence in
+            // `seat::is_over`, of those who ask without the latch whether this process is gone (`available`).
             id.store(process.word(), Release);
         }
         self.free.store(free - 1, Relaxed);
@@ -284,7 +286,8 @@ impl Semaphore {
     fn put_down(&self, process: Id) -> bool {
         let Some((id, held)) = self.find(|id| id == process.word()) else { return false };
         let left = held.load(Relaxed).saturating_sub(1);
-        // This commits.
+        // This commits. Release, both: after the total that `forget` has changed, for whoever repairs, as in
+        // `release_many`.
         held.store(left, Release);
         if left == 0 {
             id.store(0, Release);
@@ -300,6 +303,7 @@ impl Semaphore {
             if let Some(id) = Id::of(word.load(Relaxed))
                 && self.object.board().dead(id)
             {
+                // Release: as in `release_many`.
                 word.store(0, Release);
                 any = true;
             }
@@ -380,7 +384,7 @@ impl Permit {
             && let Ok(total) = self.semaphore.object.u32(TOTAL)
         {
             // First the total: killed in between, one permit too few is free until the process is swept, not one too
-            // many.
+            // many. Release: as in `release_many`; what keeps the two in order is that of `put_down`.
             total.store(total.load(Relaxed).saturating_sub(1), Release);
             self.semaphore.put_down(self.process);
         }

@@ -107,7 +107,8 @@ fn enter(board: &Arc<Board>, current: &Current) -> io::Result<Me> {
         }
         let Some((j, live)) = board.take_thread()? else { return Ok(None) };
         let block = wiped::allocate().inspect_err(|_| board.give_thread_back(j))?;
-        // Release: with the Acquire of whoever asks whether the owner is dead, of a word that names it.
+        // Release: with the fence in `seat::is_over`: who watches this word for one who sat here before sees that it is
+        // gone (`Object::rest`). Who finds this one's Id sees this by the word that the Id is in.
         live.store(thread_id(), Release);
         let id = Id::new(process.k(), j, process.epoch());
         block.words[ID].store(id.word(), Relaxed);
@@ -185,6 +186,7 @@ impl Drop for Registered {
                 // A guard was leaked. The kernel marks the one word that the pointer is at when the thread is
                 // through; if that is another board's, nobody would ever mark this one.
                 if !current.is_some_and(|pending| pending.is_at(known.live)) {
+                    // Release: with the Acquire in `Board::dead`: what this thread did with what it held.
                     let old = live.swap(OWNER_DIED, AcqRel);
                     if old & WAITERS != 0 {
                         futex::wake_all(live.into());

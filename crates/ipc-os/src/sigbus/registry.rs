@@ -108,6 +108,7 @@ impl Slot {
 
     /// What is in the slot, if it is in use throughout.
     fn read(&self) -> Option<Range> {
+        // Acquire pairs with the last store in `claim`.
         let before = self.state.load(Ordering::Acquire);
         if before & STATE != IN_USE {
             return None;
@@ -124,8 +125,8 @@ impl Slot {
 
     /// Says that an access to the mapping has gone into nothing.
     pub(super) fn poison(&self) {
-        // Release pairs with the fence of whoever asks: a system call between the two orders them for the hardware.
-        self.poisoned.store(true, Ordering::Release);
+        // The zeros are mapped after this by a system call, which orders the two for everybody.
+        self.poisoned.store(true, Ordering::Relaxed);
     }
 
     /// Whether an access has.
@@ -137,10 +138,12 @@ impl Slot {
 
 /// Puts a range into a free slot.
 pub(super) fn register(range: Range) -> &'static Slot {
+    // Acquire pairs with the release below, of another thread: the chunk's slots are initialised.
     // SAFETY: null, or one of the chunks, which are never freed.
     let recent = unsafe { RECENT.load(Ordering::Acquire).as_ref() }.unwrap_or(&FIRST);
     let claim = |chunk: &'static Chunk| {
         let slot = chunk.slots.iter().find(|slot| slot.claim(range))?;
+        // Release pairs with the load above.
         RECENT.store(std::ptr::from_ref(chunk).cast_mut(), Ordering::Release);
         Some(slot)
     };
@@ -164,7 +167,7 @@ pub(super) fn register(range: Range) -> &'static Slot {
 /// Links a new chunk behind the last one, or finds that somebody else has.
 fn append(last: &'static Chunk) -> &'static Chunk {
     let new = Box::into_raw(Box::new(Chunk::new()));
-    // Release pairs with the load in `Chunk::next`.
+    // Release pairs with the load in `Chunk::next`; acquire, if another was quicker, with that one's release.
     let linked = last.next.compare_exchange(null_mut(), new, Ordering::Release, Ordering::Acquire);
     let next = match linked {
         Ok(_) => new,
