@@ -63,6 +63,19 @@ pub enum SendError {
     /// This end was moved to another process inside a message, or closed.
     #[error("this end was moved to another process")]
     Moved,
+    /// The message is longer than all that the queue sets aside for messages; nothing was sent.
+    #[error(
+        "a message of {len} bytes can never fit into a queue of {capacity}; make the queue with more bytes"
+    )]
+    TooLarge {
+        /// Its encoded length in bytes.
+        len: usize,
+        /// What the queue holds in bytes.
+        capacity: usize,
+    },
+    /// Nobody else has the channel, neither another process nor another thread, and so nobody could ever make room.
+    #[error("nobody else has this channel who could make room")]
+    Abandoned,
     /// The system reported something else.
     #[error("sending failed")]
     Io(#[source] io::Error),
@@ -88,11 +101,29 @@ impl Classify for SendError {
             SendError::Timeout | SendError::Begun { .. } => ErrorKind::Timeout,
             SendError::Encode(error) => error.kind(),
             SendError::Frame(error) => error.kind(),
-            SendError::TooLongToShare { .. } => ErrorKind::Limit,
+            SendError::TooLongToShare { .. } | SendError::TooLarge { .. } => ErrorKind::Limit,
             SendError::Handles { .. } => ErrorKind::Unsupported,
             SendError::Moved => ErrorKind::Moved,
+            SendError::Abandoned => ErrorKind::Abandoned,
             SendError::Io(error) => ErrorKind::of_io(error),
         }
+    }
+}
+
+/// Not all of several messages were sent.
+#[derive(Debug, thiserror::Error)]
+#[error("message {sent} of the batch was not sent")]
+pub struct SendAllError {
+    /// How many messages were taken before the one that failed. When the receiver is gone, some of these may not have
+    /// reached it.
+    pub sent: usize,
+    /// Why.
+    pub source: SendError,
+}
+
+impl Classify for SendAllError {
+    fn kind(&self) -> ErrorKind {
+        self.source.kind()
     }
 }
 
@@ -154,6 +185,9 @@ pub enum RecvError {
     /// This end was moved to another process inside a message, or closed.
     #[error("this end was moved to another process")]
     Moved,
+    /// Nobody else has the channel, neither another process nor another thread, and so nobody could ever send.
+    #[error("nobody else has this channel who could send")]
+    Abandoned,
     /// The system reported something else.
     #[error("receiving failed")]
     Io(#[source] io::Error),
@@ -183,6 +217,7 @@ impl Classify for RecvError {
             RecvError::WrongKind { .. } | RecvError::MissingHandles { .. } => ErrorKind::Decode,
             RecvError::Mismatch(_) => ErrorKind::Mismatch,
             RecvError::Moved => ErrorKind::Moved,
+            RecvError::Abandoned => ErrorKind::Abandoned,
             RecvError::Io(error) => ErrorKind::of_io(error),
         }
     }

@@ -10,7 +10,7 @@ pub mod handle;
 mod limits;
 mod value;
 
-pub use channel::{Channel, RecvError, SendError};
+pub use channel::{Channel, RecvError, SendAllError, SendError};
 pub use codec::{Codec, DecodeError, EncodeError};
 pub use error::{Classify, Error, ErrorKind};
 pub use fingerprint::{Fingerprint, Mismatch, Schema};

@@ -1,6 +1,6 @@
 //! Many messages with one system call.
 
-use ipc_core::{Classify, ErrorKind, SendError};
+use ipc_core::SendError;
 use serde::Serialize;
 
 use crate::pipe::Sender;
@@ -43,22 +43,5 @@ impl<'a, T: Serialize> Batch<'a, T> {
 impl<T: Serialize> Drop for Batch<'_, T> {
     fn drop(&mut self) {
         let _ = self.flush();
-    }
-}
-
-/// [`Sender::send_all`] could not send a message.
-#[derive(Debug, thiserror::Error)]
-#[error("message {sent} of the batch was not sent")]
-pub struct SendAllError {
-    /// How many messages were taken before the one that failed. When the receiver is gone, some of these may not have
-    /// reached it.
-    pub sent: usize,
-    /// Why.
-    pub source: SendError,
-}
-
-impl Classify for SendAllError {
-    fn kind(&self) -> ErrorKind {
-        self.source.kind()
     }
 }

@@ -13,12 +13,12 @@ mod rx;
 mod travel;
 mod tx;
 
-pub use batch::{Batch, SendAllError};
+pub use batch::Batch;
 pub use carrier::PipeChannel;
 pub use duplex::{Duplex, duplex};
 pub use fifo::Fifo;
 pub use pipe::{Iter, Receiver, Sender, pipe};
 pub use raw::{RawReceiver, RawSender};
 
-pub use ipc_core::{Limits, RecvError, SendError};
+pub use ipc_core::{Limits, RecvError, SendAllError, SendError};
 pub use ipc_os::{Readiness, Waitable, wait};

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_core::handle_kind;
-use ipc_core::{Limits, RecvError, SendError};
+use ipc_core::{Limits, RecvError, SendAllError, SendError};
 use ipc_os::fd::Kind as FdKind;
 use ipc_os::{Readiness, Waitable};
 use serde::de::{DeserializeOwned, Deserializer};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, SendAllError};
+use crate::batch::Batch;
 use crate::end::{End, Transport, Until};
 use crate::raw::{RawReceiver, RawSender};
 use crate::rx::Rx;

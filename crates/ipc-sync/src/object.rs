@@ -11,7 +11,8 @@ use std::sync::{Arc, Weak};
 
 use ipc_core::handle::{Bundle, Kind};
 use ipc_os::futex::{self, Futex};
-use ipc_os::map::{Mapping, OutOfBounds, Word32, Word64};
+use ipc_os::map::Mapping;
+pub use ipc_os::map::{OutOfBounds, Word32, Word64};
 use ipc_os::{fd, memfd, threads};
 use parking_lot::Mutex;
 use serde::de::{Deserializer, Error as _};

@@ -79,7 +79,7 @@ impl Nap {
     }
 
     /// The next tick is to come soon: somebody is about to be gone.
-    pub(crate) fn hurry(&mut self) {
+    pub fn hurry(&mut self) {
         if !self.in_a_hurry {
             self.in_a_hurry = true;
             let soon = Duration::from_micros((50 << self.hurried.min(7)).min(5_000));

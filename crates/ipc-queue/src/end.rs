@@ -1,0 +1,164 @@
+//! One side of a queue, as a process has it: its role, which the kernel counts, and how it waits.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use ipc_sync::object::{Latched, Nap, Object, Rest, Role};
+
+use crate::queue::{Queue, Side};
+
+/// One side. It is given back when the last handle of this process's is dropped, or however the process ends.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) queue: Arc<Queue>,
+    side: Side,
+    /// `None` only while it is dropped.
+    role: Option<Role>,
+}
+
+/// How a wait went.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    /// There may be something now.
+    Look,
+    TimedOut,
+    /// Nobody is left on the other side.
+    Disconnected,
+    /// Nobody else has the queue at all, and this process has both sides and one thread.
+    Abandoned,
+}
+
+impl End {
+    pub(crate) fn new(queue: Arc<Queue>, side: Side) -> io::Result<Self> {
+        let role = queue.object.role(side.role())?;
+        Ok(End::with(queue, side, role))
+    }
+
+    pub(crate) fn with(queue: Arc<Queue>, side: Side, role: Role) -> Self {
+        queue.ever(side).store(1, Relaxed);
+        queue.bell(side.other()).set_gone(false);
+        End { queue, side, role: Some(role) }
+    }
+
+    pub(crate) fn role(&self) -> &Role {
+        self.role.as_ref().expect("it is taken out only as this is dropped")
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.queue.object
+    }
+
+    /// Whether there was somebody on the other side, and nobody is left: asked of the kernel.
+    pub(crate) fn is_disconnected(&self) -> io::Result<bool> {
+        let other = self.side.other();
+        Ok(self.queue.ever(other).load(Relaxed) != 0 && !self.object().has_role(other.role())?)
+    }
+
+    /// As [`is_disconnected`](Self::is_disconnected), if somebody has said so: next to nothing otherwise.
+    #[inline]
+    pub(crate) fn was_left(&self) -> io::Result<bool> {
+        if self.queue.bell(self.side).is_gone() { self.is_disconnected() } else { Ok(false) }
+    }
+
+    /// Waits until `ready`, or until there is something to be told.
+    pub(crate) fn wait(&self, wait: &mut Wait, ready: impl Fn() -> bool) -> io::Result<Waited> {
+        if !wait.has_spun {
+            wait.has_spun = true;
+            if !wait.nap.is_over() && self.object().spin_for_news(&ready) {
+                return Ok(Waited::Look);
+            }
+        }
+        if wait.nap.is_over() {
+            return Ok(Waited::TimedOut);
+        }
+        let bell = self.queue.bell(self.side);
+        let armed = bell.arm();
+        if ready() {
+            return Ok(Waited::Look);
+        }
+        if self.is_disconnected()? {
+            // Asked first, and looked at once more then: the last one may have done something before it went.
+            return Ok(if ready() { Waited::Look } else { Waited::Disconnected });
+        }
+        if self.side == Side::Receiver && wait.nap.ticks() == 1 {
+            // Nothing has come for a while.
+            self.queue.store.trim()?;
+        }
+        wait.has_slept = true;
+        match bell.sleep(self.object(), armed, &mut wait.nap)? {
+            // One with a name may be opened by somebody yet.
+            Rest::Abandoned if self.queue.ever(self.side.other()).load(Relaxed) != 0 => Ok(Waited::Abandoned),
+            // Whether there is something now is asked before the time is called over.
+            Rest::Woken | Rest::TimedOut | Rest::Abandoned => Ok(Waited::Look),
+        }
+    }
+
+    /// After a wait that has slept: the next one is not forgotten.
+    pub(crate) fn settle(&self, wait: &Wait, more: impl FnOnce() -> bool) {
+        if wait.has_slept {
+            self.queue.bell(self.side).settle(more);
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.role = None;
+        // In doubt nobody is left: those who are told ask the kernel.
+        if !self.object().has_role(self.side.role()).unwrap_or(false) {
+            let bell = self.queue.bell(self.side.other());
+            bell.set_gone(true);
+            bell.ring_all();
+        }
+    }
+}
+
+/// A call that may wait.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) nap: Nap,
+    /// Latches are held for an instant: who may not wait for anything else waits for them.
+    pub(crate) latch: Nap,
+    at_once: bool,
+    has_spun: bool,
+    has_slept: bool,
+}
+
+/// How long a call that must not wait waits for a latch, whose owner may have been put off its core.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Wait {
+    #[inline]
+    pub(crate) fn forever() -> Self {
+        Wait { nap: Nap::forever(), latch: Nap::forever(), at_once: false, has_spun: false, has_slept: false }
+    }
+
+    pub(crate) fn none() -> Self {
+        Wait {
+            nap: Nap::none(),
+            latch: Nap::within(PATIENCE),
+            at_once: true,
+            has_spun: true,
+            has_slept: false,
+        }
+    }
+
+    pub(crate) fn is_at_once(&self) -> bool {
+        self.at_once
+    }
+
+    pub(crate) fn within(time: std::time::Duration) -> Self {
+        let latch = Nap::within(time.saturating_add(PATIENCE));
+        Wait { nap: Nap::within(time), latch, at_once: time.is_zero(), has_spun: false, has_slept: false }
+    }
+}
+
+/// What a latch says that was not had, as an error of the system; `None` if its time was over.
+pub(crate) fn unlatched(latched: Latched) -> Option<io::Error> {
+    match latched {
+        Latched::TimedOut => None,
+        Latched::Abandoned => Some(io::Error::other("the queue's latch was left by nobody")),
+        Latched::Io(error) => Some(error),
+    }
+}

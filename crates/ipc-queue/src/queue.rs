@@ -1,0 +1,400 @@
+//! The queue itself, of messages that are bytes: a ring of slots between two latches.
+//!
+//! A sender writes into the slot at `tail` with the senders' latch, and a receiver takes from the slot at `head` with the
+//! receivers'; the two sides meet in the slot's state alone. It says which lap of the ring the slot is in, and whether it
+//! is full: one store of it commits a message, and one takes it out. `tail` and `head` follow from the states: whoever
+//! finds one that was left behind by a death moves it on. So whatever is killed where, nothing is to be repaired but the
+//! store of long messages.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use ipc_sync::object::{LatchGuard, Latched, Nap, Object, Word32, Word64};
+
+use crate::bell::Bell;
+use crate::layout::{CHUNK, EVER, INLINE, ITEMS, Layout, RECEIVERS, ROOM, SENDERS, SLOT};
+use crate::store::{Held, NoPages, Pages, Store};
+
+/// Which side one is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Sender,
+    Receiver,
+}
+
+impl Side {
+    /// The number of its role.
+    pub(crate) fn role(self) -> u8 {
+        match self {
+            Side::Sender => 0,
+            Side::Receiver => 1,
+        }
+    }
+
+    pub(crate) fn other(self) -> Side {
+        match self {
+            Side::Sender => Side::Receiver,
+            Side::Receiver => Side::Sender,
+        }
+    }
+}
+
+/// How the bytes of a message are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// By the codec.
+    Encoded,
+    /// As they are.
+    Plain,
+}
+
+const ENCODED: u32 = 0;
+const PLAIN: u32 = 1;
+/// The message is in the store.
+const STORED: u32 = 2;
+
+/// What a look for a message came to.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Message(Message),
+    Empty,
+    /// The next message is of the other form: it stays.
+    Other,
+}
+
+/// A message that was taken out.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) len: usize,
+    pub(crate) body: Body,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Here([u8; INLINE]),
+    Stored(Held),
+    /// Of a stored message for which there was no place: copied with the latch in hand.
+    Copied(Vec<u8>),
+}
+
+/// What is to be put in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Put<'a> {
+    /// At most [`INLINE`] bytes.
+    Here(&'a [u8]),
+    /// Bytes that were written into pages before.
+    Stored(Held, usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) object: Object,
+    pub(crate) layout: Layout,
+    pub(crate) store: Store,
+    senders: Word64,
+    tail: Word64,
+    there: Word32,
+    receivers: Word64,
+    head: Word64,
+    /// What receivers sleep on.
+    pub(crate) items: Bell,
+    /// What senders sleep on.
+    pub(crate) room: Bell,
+}
+
+/// A lap of the ring above a slot.
+///
+/// ```text
+///  0           24                              64
+///  | slot: 24  | lap: 40                        |
+/// ```
+///
+/// A slot's state is twice the lap that it is free for, and one more when it is full. A million laps a second take
+/// twelve days to come around, and then only the laps next to each other are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position(u64);
+
+const INDEX: u64 = (1 << 24) - 1;
+const STATES: u64 = (1 << 41) - 1;
+
+impl Position {
+    /// Whether it is one out of 128, whatever the capacity.
+    #[inline]
+    pub(crate) fn is_milestone(self) -> bool {
+        (self.0 ^ self.lap()) & 127 == 0
+    }
+
+    fn index(self) -> usize {
+        (self.0 & INDEX) as usize
+    }
+
+    fn lap(self) -> u64 {
+        self.0 >> 24
+    }
+
+    fn next(self, capacity: usize) -> Self {
+        if self.index() + 1 < capacity { Position(self.0 + 1) } else { Position((self.lap() + 1) << 24) }
+    }
+
+    fn free(self) -> u64 {
+        (2 * self.lap()) & STATES
+    }
+
+    fn full(self) -> u64 {
+        self.free() + 1
+    }
+
+    /// The state of the slot in the lap after this one.
+    fn taken(self) -> u64 {
+        (self.free() + 2) & STATES
+    }
+
+    /// The state of a slot that has still the message of the lap before.
+    fn full_before(self) -> u64 {
+        self.free().wrapping_sub(1) & STATES
+    }
+}
+
+pub(crate) fn scribbled() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the queue's words were scribbled over")
+}
+
+impl Queue {
+    pub(crate) fn of(object: Object) -> io::Result<Arc<Self>> {
+        let layout = Layout::read(&object)?;
+        Ok(Arc::new(Queue {
+            store: Store::of(&object, layout)?,
+            senders: object.word64(SENDERS)?,
+            tail: object.word64(SENDERS + 8)?,
+            there: object.word32(SENDERS + 16)?,
+            receivers: object.word64(RECEIVERS)?,
+            head: object.word64(RECEIVERS + 8)?,
+            items: Bell::of(&object, ITEMS)?,
+            room: Bell::of(&object, ROOM)?,
+            object,
+            layout,
+        }))
+    }
+
+    /// Whether anybody has ever been there on a side.
+    pub(crate) fn ever(&self, side: Side) -> &AtomicU32 {
+        self.object.u32(EVER + 4 * usize::from(side.role())).expect("the layout was checked")
+    }
+
+    /// What those on a side sleep on.
+    pub(crate) fn bell(&self, side: Side) -> &Bell {
+        match side {
+            Side::Sender => &self.room,
+            Side::Receiver => &self.items,
+        }
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        self.object.u64(at).expect("the layout was checked when the handle was made")
+    }
+
+    #[inline]
+    fn state(&self, position: Position) -> &AtomicU64 {
+        self.word(self.layout.slot(position.index()))
+    }
+
+    /// A position as it stands somewhere, if there is such a slot.
+    #[inline]
+    fn position(&self, word: &AtomicU64) -> io::Result<Position> {
+        // Relaxed: with the latch, or as a guess.
+        let position = Position(word.load(Relaxed));
+        if position.index() < self.layout.capacity { Ok(position) } else { Err(scribbled()) }
+    }
+
+    #[inline]
+    pub(crate) fn latch_senders(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, Latched> {
+        self.object.latch(&self.senders, nap, || self.store.set_dirty())
+    }
+
+    #[inline]
+    pub(crate) fn latch_receivers(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, Latched> {
+        self.object.latch(&self.receivers, nap, || self.store.set_dirty())
+    }
+
+    /// With the senders' latch: puts a message in, if there is room for it. Nobody is told yet.
+    #[inline]
+    pub(crate) fn put(&self, form: Form, message: Put<'_>) -> io::Result<Option<Position>> {
+        let mut tail = self.position(&self.tail)?;
+        // As many as there are slots were left behind at most: by one who died before it moved `tail`.
+        for _ in 0..=self.layout.capacity {
+            let state = self.state(tail);
+            // Acquire: with the Release in `take`: what was in the slot has been read.
+            let now = state.load(Acquire);
+            if now == tail.free() {
+                self.fill(tail, form, message)?;
+                // Release: with the Acquire in `take`.
+                state.store(tail.full(), Release);
+                self.tail.store(tail.next(self.layout.capacity).0, Relaxed);
+                if let Put::Stored(held, _) = message {
+                    self.store.let_go(held);
+                }
+                return Ok(Some(tail));
+            }
+            if now == tail.full_before() {
+                return Ok(None);
+            }
+            if now != tail.full() {
+                return Err(scribbled());
+            }
+            tail = tail.next(self.layout.capacity);
+            self.tail.store(tail.0, Relaxed);
+        }
+        Err(scribbled())
+    }
+
+    #[inline]
+    fn fill(&self, tail: Position, form: Form, message: Put<'_>) -> io::Result<()> {
+        let at = self.layout.slot(tail.index());
+        let end = (tail.index() + 1) * SLOT;
+        if end > self.there.load(Relaxed) as usize * SLOT {
+            self.reserve(end)?;
+        }
+        let form = match form {
+            Form::Encoded => ENCODED,
+            Form::Plain => PLAIN,
+        };
+        let (len, kind) = match message {
+            Put::Here(bytes) => {
+                self.object.write(at + 16, bytes)?;
+                (bytes.len(), form)
+            }
+            Put::Stored(held, len) => {
+                self.word(at + 16).store(held.pages.word(), Relaxed);
+                (len, form | STORED)
+            }
+        };
+        self.word(at + 8).store(len as u64 | u64::from(kind) << 32, Relaxed);
+        Ok(())
+    }
+
+    /// With the senders' latch: takes the memory of slots up to that byte.
+    #[cold]
+    fn reserve(&self, end: usize) -> io::Result<()> {
+        let until = end.next_multiple_of(CHUNK).min(self.layout.capacity * SLOT);
+        let from = (self.there.load(Relaxed) as usize * SLOT).min(until);
+        self.object.reserve(self.layout.slots_at + from, until - from)?;
+        self.there.store((until / SLOT) as u32, Relaxed);
+        Ok(())
+    }
+
+    /// With the receivers' latch: takes the next message out, if there is one, and it is of that form. Nobody is told yet.
+    #[inline]
+    pub(crate) fn take(&self, form: Form) -> io::Result<Taken> {
+        let mut head = self.position(&self.head)?;
+        for _ in 0..=self.layout.capacity {
+            let state = self.state(head);
+            // Acquire: with the Release in `put`.
+            let now = state.load(Acquire);
+            if now == head.full() {
+                let message = self.read(head, form)?;
+                let Some(message) = message else { return Ok(Taken::Other) };
+                // Release: with the Acquire in `put`.
+                state.store(head.taken(), Release);
+                self.head.store(head.next(self.layout.capacity).0, Relaxed);
+                return Ok(Taken::Message(message));
+            }
+            if now == head.free() {
+                return Ok(Taken::Empty);
+            }
+            if now != head.taken() {
+                return Err(scribbled());
+            }
+            head = head.next(self.layout.capacity);
+            self.head.store(head.0, Relaxed);
+        }
+        Err(scribbled())
+    }
+
+    #[inline]
+    fn read(&self, head: Position, wanted: Form) -> io::Result<Option<Message>> {
+        let at = self.layout.slot(head.index());
+        let word = self.word(at + 8).load(Relaxed);
+        let (len, kind) = (word as u32 as usize, (word >> 32) as u32);
+        let form = if kind & PLAIN == 0 { Form::Encoded } else { Form::Plain };
+        if form != wanted {
+            return Ok(None);
+        }
+        if kind & STORED == 0 {
+            if len > INLINE {
+                return Err(scribbled());
+            }
+            let mut here = [0; INLINE];
+            self.object.read(at + 16, &mut here[..len])?;
+            return Ok(Some(Message { len, body: Body::Here(here) }));
+        }
+        let pages = Pages::read(self.word(at + 16).load(Relaxed), &self.layout).ok_or_else(scribbled)?;
+        if len > pages.len() {
+            return Err(scribbled());
+        }
+        let body = match self.store.adopt(pages)? {
+            Some(held) => Body::Stored(held),
+            None => {
+                let mut bytes = vec![0; len];
+                self.object.read(pages.at(&self.layout), &mut bytes)?;
+                Body::Copied(bytes)
+            }
+        };
+        Ok(Some(Message { len, body }))
+    }
+
+    /// Whether there is a message, as far as one look tells.
+    #[inline]
+    pub(crate) fn has_message(&self) -> bool {
+        // Acquire: with the Release in `put`, though who takes it looks again.
+        self.position(&self.head).is_ok_and(|head| self.state(head).load(Acquire) != head.free())
+    }
+
+    /// Whether there is a slot for a message, as far as one look tells.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.position(&self.tail).is_ok_and(|tail| self.state(tail).load(Acquire) != tail.full_before())
+    }
+
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        let capacity = self.layout.capacity;
+        let (Ok(head), Ok(tail)) = (self.position(&self.head), self.position(&self.tail)) else { return 0 };
+        let laps = tail.lap().wrapping_sub(head.lap()) & (STATES >> 1);
+        // Both move on while this looks.
+        match laps {
+            0 => tail.index().saturating_sub(head.index()),
+            1 => (capacity + tail.index()).saturating_sub(head.index()).min(capacity),
+            _ => capacity,
+        }
+    }
+
+    /// Pages for a message of that length, with a sweep if there are none and somebody has died.
+    pub(crate) fn pages(&self, len: usize, nap: &mut Nap) -> Result<Held, NoPages> {
+        match self.store.take(len, nap) {
+            Err(NoPages::Full) if self.store.wants_sweep().map_err(NoPages::Io)? => {
+                self.sweep(nap)?;
+                self.store.take(len, nap)
+            }
+            done => done,
+        }
+    }
+
+    /// Finds out anew what is in use in the store.
+    fn sweep(&self, nap: &mut Nap) -> Result<(), NoPages> {
+        let _senders = self.latch_senders(nap)?;
+        let _receivers = self.latch_receivers(nap)?;
+        let _store = self.store.latched(nap)?;
+        let full = |index: usize| {
+            let at = self.layout.slot(index);
+            let is_full = self.word(at).load(Acquire) & 1 != 0;
+            let is_stored = (self.word(at + 8).load(Relaxed) >> 32) as u32 & STORED != 0;
+            let pages = || Pages::read(self.word(at + 16).load(Relaxed), &self.layout);
+            if is_full && is_stored { pages() } else { None }
+        };
+        let there = (self.there.load(Relaxed) as usize).min(self.layout.capacity);
+        self.store.sweep((0..there).filter_map(full)).map_err(NoPages::Io)
+    }
+}

@@ -1,0 +1,284 @@
+//! The side that messages go into.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipc_core::{Codec, FrameError, Limits, SendAllError, SendError, handle};
+use serde::Serialize;
+
+use crate::end::{End, Wait, Waited, unlatched};
+use crate::layout::{INLINE, PAGE};
+use crate::queue::{Form, Put};
+use crate::store::{Held, NoPages, Pages};
+
+/// The side of a queue that messages of type `T` go into.
+///
+/// A handle: clone it, use it from all threads, put it into a message or the arguments of a worker, and it is the same
+/// queue there.
+///
+/// - *Order*: messages of one thread arrive in the order in which it sent them; between threads and processes that of
+///   their turns.
+/// - *Full*: when there are as many messages as the capacity says, or when those that are longer than 112 bytes have no
+///   more room together. [`send`](Self::send) waits then; [`try_send`](Self::try_send) does not.
+/// - *Death*: a sender that is killed has sent its message or has not. When the last [`Receiver`](crate::Receiver) is gone,
+///   dropped or killed, sends fail with [`SendError::Disconnected`]: at once if it was dropped, after 128 messages at the
+///   latest if it was killed.
+/// - *Fork*: a forked child may use its copy, and is counted like its parent until it ends.
+pub struct Sender<T> {
+    end: Arc<End>,
+    codec: Codec,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Sender { end: Arc::clone(&self.end), codec: self.codec, types: PhantomData }
+    }
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn over(end: End) -> Self {
+        Sender { end: Arc::new(end), codec: Codec::default(), types: PhantomData }
+    }
+
+    pub(crate) fn end(&self) -> &Arc<End> {
+        &self.end
+    }
+
+    /// Sets the limits for what this handle sends (a longer message is refused here rather than at the receiver).
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.codec = Codec::new(limits);
+    }
+
+    /// How many messages the queue holds.
+    pub fn capacity(&self) -> usize {
+        self.end.queue.layout.capacity
+    }
+
+    /// How many messages are in the queue now.
+    pub fn len(&self) -> usize {
+        self.end.queue.len()
+    }
+
+    /// Whether there is none now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sends bytes as they are, to be received with [`Receiver::recv_bytes`](crate::Receiver::recv_bytes).
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send), without those of encoding.
+    pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.put(Form::Plain, bytes, Wait::forever())
+    }
+
+    /// Sends bytes as they are if there is room for them now.
+    ///
+    /// # Errors
+    /// As of [`try_send`](Self::try_send), without those of encoding.
+    pub fn try_send_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
+        self.put(Form::Plain, bytes, Wait::none())
+    }
+
+    /// Sends bytes as they are, waiting for room no longer than that.
+    ///
+    /// # Errors
+    /// As of [`send_timeout`](Self::send_timeout), without those of encoding.
+    pub fn send_bytes_timeout(&self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.put(Form::Plain, bytes, Wait::within(timeout))
+    }
+
+    #[inline]
+    fn put(&self, form: Form, bytes: &[u8], mut wait: Wait) -> Result<(), SendError> {
+        if bytes.len() <= INLINE {
+            return self.put_with(form, Put::Here(bytes), &mut wait);
+        }
+        let held = self.stored(bytes, &mut wait)?;
+        let done = self.put_with(form, Put::Stored(held, bytes.len()), &mut wait);
+        if done.is_err() {
+            // It stays taken if the queue is broken, which is what is told then.
+            let _told = self.end.queue.store.free(held);
+        }
+        done
+    }
+
+    /// Pages with the bytes in them.
+    fn stored(&self, bytes: &[u8], wait: &mut Wait) -> Result<Held, SendError> {
+        let limit = self.codec.limits().frame_len_max.min(u32::MAX as usize);
+        if bytes.len() > limit {
+            return Err(FrameError::TooLong { len: bytes.len() as u64, limit }.into());
+        }
+        let queue = &self.end.queue;
+        if Pages::for_len(bytes.len()) > queue.layout.pages {
+            return Err(SendError::TooLarge { len: bytes.len(), capacity: queue.layout.pages * PAGE });
+        }
+        let held = loop {
+            let frees = queue.store.frees();
+            match queue.pages(bytes.len(), &mut wait.latch) {
+                Ok(held) => break held,
+                Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees)?,
+                Err(NoPages::TimedOut) => return Err(full(wait)),
+                Err(NoPages::Io(error)) => return Err(SendError::Io(error)),
+            }
+        };
+        queue
+            .object
+            .write(held.pages.at(&queue.layout), bytes)
+            .map_err(|error| SendError::Io(error.into()))?;
+        Ok(held)
+    }
+
+    #[inline]
+    fn put_with(&self, form: Form, message: Put<'_>, wait: &mut Wait) -> Result<(), SendError> {
+        let queue = &self.end.queue;
+        if self.end.was_left().map_err(SendError::Io)? {
+            return Err(SendError::Disconnected);
+        }
+        loop {
+            let latch = queue.latch_senders(&mut wait.latch).map_err(|why| match unlatched(why) {
+                Some(error) => SendError::Io(error),
+                None => full(wait),
+            })?;
+            let done = queue.put(form, message).map_err(SendError::Io)?;
+            drop(latch);
+            if let Some(position) = done {
+                queue.items.ring();
+                self.end.settle(wait, || queue.has_room());
+                if position.is_milestone() && self.end.is_disconnected().map_err(SendError::Io)? {
+                    return Err(SendError::Disconnected);
+                }
+                return Ok(());
+            }
+            self.wait(wait, || queue.has_room())?;
+        }
+    }
+
+    #[cold]
+    fn wait(&self, wait: &mut Wait, ready: impl Fn() -> bool) -> Result<(), SendError> {
+        match self.end.wait(wait, ready).map_err(SendError::Io)? {
+            Waited::Look => Ok(()),
+            Waited::TimedOut => {
+                self.end.settle(wait, || self.end.queue.has_room());
+                // Nobody could ever make room: that is what to say then.
+                if self.end.is_disconnected().map_err(SendError::Io)? {
+                    return Err(SendError::Disconnected);
+                }
+                Err(full(wait))
+            }
+            Waited::Disconnected => Err(SendError::Disconnected),
+            Waited::Abandoned => Err(SendError::Abandoned),
+        }
+    }
+}
+
+fn full(wait: &Wait) -> SendError {
+    if wait.is_at_once() { SendError::Full } else { SendError::Timeout }
+}
+
+thread_local! {
+    /// What this thread encodes into; taken out meanwhile, as what is encoded may send something itself.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What of it is kept.
+const SCRATCH_MAX: usize = 64 * 1024;
+
+/// Runs `with` with an empty buffer of this thread.
+#[inline]
+pub(crate) fn with_scratch<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = with(&mut scratch);
+    if scratch.capacity() <= SCRATCH_MAX {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+impl<T: Serialize> Sender<T> {
+    /// Sends a message, waiting for room.
+    ///
+    /// # Errors
+    /// [`SendError::Disconnected`] when nobody can receive any more; [`SendError::Encode`] and [`SendError::Frame`] for a
+    /// message that cannot be encoded or is too long, [`SendError::TooLarge`] for one that can never fit,
+    /// [`SendError::Handles`] for one with handles in it (in these cases the queue is as it was);
+    /// [`SendError::Abandoned`]; [`SendError::Io`].
+    #[inline]
+    pub fn send(&self, message: &T) -> Result<(), SendError> {
+        self.send_within(message, Wait::forever)
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// [`SendError::Full`]; else as of [`send`](Self::send).
+    pub fn try_send(&self, message: &T) -> Result<(), SendError> {
+        self.send_within(message, Wait::none)
+    }
+
+    /// Sends a message, waiting for room no longer than that.
+    ///
+    /// # Errors
+    /// [`SendError::Timeout`], and the message was not sent; else as of [`send`](Self::send).
+    pub fn send_timeout(&self, message: &T, timeout: Duration) -> Result<(), SendError> {
+        self.send_within(message, || Wait::within(timeout))
+    }
+
+    #[inline]
+    fn send_within(&self, message: &T, wait: impl FnOnce() -> Wait) -> Result<(), SendError> {
+        with_scratch(|bytes| {
+            self.encode(message, bytes)?;
+            self.put(Form::Encoded, bytes, wait())
+        })
+    }
+
+    #[inline]
+    fn encode(&self, message: &T, bytes: &mut Vec<u8>) -> Result<(), SendError> {
+        let ((), handles) = handle::outgoing(|| self.codec.encode(message, bytes))?;
+        if handles.is_empty() {
+            return Ok(());
+        }
+        Err(SendError::Handles {
+            carrier: "a queue",
+            count: handles.descriptors().len(),
+            instead: "a duplex pipe or a Unix socket",
+        })
+    }
+
+    /// Sends all messages of an iterator, many with each turn.
+    ///
+    /// # Errors
+    /// The error of the first message that could not be sent, and how many were before it.
+    ///
+    /// ```
+    /// let (tx, rx) = ipc_queue::bounded::<u32>(64)?;
+    /// let sender = std::thread::spawn(move || tx.send_all(0..100_000));
+    /// assert!(rx.into_iter().eq(0..100_000));
+    /// assert_eq!(sender.join().unwrap()?, 100_000);
+    /// # Ok::<(), ipc_core::Error>(())
+    /// ```
+    pub fn send_all(
+        &self,
+        messages: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
+    ) -> Result<usize, SendAllError> {
+        let mut sent = 0;
+        for message in messages {
+            self.send(message.borrow()).map_err(|source| SendAllError { sent, source })?;
+            sent += 1;
+        }
+        Ok(sent)
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}

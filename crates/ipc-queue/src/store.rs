@@ -1,0 +1,294 @@
+//! Memory for messages that do not fit into their slots: pages, taken and given back in one piece.
+//!
+//! Who has pages is written in a *place*: an owner, and which pages. A message that is queued has its pages in its slot
+//! instead. What is free follows from both, and the bitmap is only where to look first: it is written so that a death
+//! leaves bits set that nobody stands behind, never the other way round. Those are found again when pages run out
+//! ([`Store::sweep`]), by looking at all slots and all places.
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use ipc_sync::object::{Id, LatchGuard, Latched, Nap, Object, Word32, Word64};
+
+use crate::layout::{Layout, PAGE, STORE};
+
+/// Owner of a place: who writes a message into the pages, reads one out of them, or has them on loan.
+const OWNER: usize = 0;
+const FIRST: usize = 8;
+const COUNT: usize = 12;
+
+/// Pages that stay with the queue when it is idle: 4 MiB.
+const KEPT: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    object: Object,
+    layout: Layout,
+    latch: Word64,
+    /// So many pages are there, and need not be reserved.
+    there: Word32,
+    frees: Word32,
+    /// Somebody died with a latch: bits may stand for nothing.
+    dirty: Word32,
+}
+
+/// Pages that this process has, in a place that says so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    place: usize,
+    pub(crate) pages: Pages,
+}
+
+/// Pages one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pages {
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+impl Pages {
+    /// As they stand in a slot or a place.
+    pub(crate) fn word(self) -> u64 {
+        u64::from(self.first) | u64::from(self.count) << 32
+    }
+
+    /// What somebody has put there, if there are such pages.
+    pub(crate) fn read(word: u64, layout: &Layout) -> Option<Self> {
+        let pages = Pages { first: word as u32, count: (word >> 32) as u32 };
+        let end = pages.first as usize + pages.count as usize;
+        (pages.count != 0 && end <= layout.pages).then_some(pages)
+    }
+
+    pub(crate) fn for_len(len: usize) -> usize {
+        len.div_ceil(PAGE).max(1)
+    }
+
+    /// Where in the object they begin.
+    pub(crate) fn at(self, layout: &Layout) -> usize {
+        layout.store_at + self.first as usize * PAGE
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.count as usize * PAGE
+    }
+}
+
+/// Why no pages were had.
+#[derive(Debug)]
+pub(crate) enum NoPages {
+    /// All are in use.
+    Full,
+    /// The time was over before the latch was free.
+    TimedOut,
+    Io(io::Error),
+}
+
+impl From<Latched> for NoPages {
+    fn from(latched: Latched) -> Self {
+        match latched {
+            Latched::TimedOut => NoPages::TimedOut,
+            Latched::Abandoned => NoPages::Io(io::Error::other("nobody is left who could let it go")),
+            Latched::Io(error) => NoPages::Io(error),
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn of(object: &Object, layout: Layout) -> io::Result<Self> {
+        Ok(Store {
+            object: object.clone(),
+            layout,
+            latch: object.word64(STORE)?,
+            there: object.word32(STORE + 8)?,
+            frees: object.word32(STORE + 12)?,
+            dirty: object.word32(STORE + 16)?,
+        })
+    }
+
+    pub(crate) fn latched(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, Latched> {
+        self.object.latch(&self.latch, nap, || self.set_dirty())
+    }
+
+    /// Somebody died where it may have left pages to nobody.
+    pub(crate) fn set_dirty(&self) {
+        self.dirty.store(1, Relaxed);
+    }
+
+    /// How often pages were freed: another number, and there may be some.
+    pub(crate) fn frees(&self) -> u32 {
+        self.frees.load(Relaxed)
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        self.object.u64(at).expect("the layout was checked when the handle was made")
+    }
+
+    fn owner(&self, place: usize) -> &AtomicU64 {
+        self.word(self.layout.place(place) + OWNER)
+    }
+
+    fn held(&self, place: usize) -> &AtomicU64 {
+        const { assert!(COUNT == FIRST + 4 && FIRST.is_multiple_of(8)) };
+        self.word(self.layout.place(place) + FIRST)
+    }
+
+    /// Pages for a message of that length, for this process. `Full` also if there may be more after a sweep.
+    pub(crate) fn take(&self, len: usize, nap: &mut Nap) -> Result<Held, NoPages> {
+        let count = Pages::for_len(len);
+        let latched = self.latched(nap)?;
+        let Some(first) = self.find(count) else { return Err(NoPages::Full) };
+        let pages = Pages { first: first as u32, count: count as u32 };
+        let end = first + count;
+        let there = self.there.load(Relaxed) as usize;
+        if end > there {
+            // Some more at once, if there are so many.
+            let until = end.next_multiple_of(64).min(self.layout.pages);
+            let at = self.layout.store_at + there * PAGE;
+            self.object.reserve(at, (until - there) * PAGE).map_err(NoPages::Io)?;
+            self.there.store(until as u32, Relaxed);
+        }
+        let place = self.claim().map_err(NoPages::Io)?.ok_or(NoPages::Full)?;
+        // The bits before the place: killed in between, they stand for nothing, and a sweep finds them.
+        self.mark(pages, true);
+        self.held(place).store(pages.word(), Release);
+        drop(latched);
+        Ok(Held { place, pages })
+    }
+
+    /// A place of one's own, that names no pages so far.
+    fn claim(&self) -> io::Result<Option<usize>> {
+        let me = self.object.my_process()?;
+        // Acquire: with the Release of who has let it go, and emptied it before.
+        let claim = |place: &usize| {
+            let owner = self.owner(*place);
+            owner.load(Relaxed) == 0 && owner.compare_exchange(0, me.word(), Acquire, Relaxed).is_ok()
+        };
+        Ok((0..self.layout.places).find(claim))
+    }
+
+    /// Pages that a slot names become this process's: with the receivers' latch, before the slot is free.
+    pub(crate) fn adopt(&self, pages: Pages) -> io::Result<Option<Held>> {
+        let Some(place) = self.claim()? else { return Ok(None) };
+        // Release: with the Acquire of a sweep, which finds it here if it does not find the slot full any more.
+        self.held(place).store(pages.word(), Release);
+        Ok(Some(Held { place, pages }))
+    }
+
+    /// They are a slot's now, with the senders' latch, or nobody's, with the store's: a sweep never finds here what is
+    /// another's by then.
+    pub(crate) fn let_go(&self, held: Held) {
+        // Nothing is behind the place any more before it is another's.
+        self.held(held.place).store(0, Relaxed);
+        // Release: with the Acquire in `claim`.
+        self.owner(held.place).store(0, Release);
+    }
+
+    /// Nobody needs them any more.
+    pub(crate) fn free(&self, held: Held) -> Result<(), Latched> {
+        let latched = self.latched(&mut Nap::forever())?;
+        self.let_go(held);
+        self.mark(held.pages, false);
+        self.frees.fetch_add(1, Relaxed);
+        drop(latched);
+        Ok(())
+    }
+
+    /// With the latch: the first pages of that number which are free.
+    fn find(&self, count: usize) -> Option<usize> {
+        let mut run = 0;
+        let mut page = 0;
+        while page < self.layout.pages {
+            let (at, bit) = Layout::bit(page);
+            let word = self.word(at).load(Relaxed);
+            if bit == 1 && word == u64::MAX {
+                (run, page) = (0, page + 64);
+                continue;
+            }
+            if bit == 1 && word == 0 && run + 64 < count && page + 64 <= self.layout.pages {
+                (run, page) = (run + 64, page + 64);
+                continue;
+            }
+            run = if word & bit == 0 { run + 1 } else { 0 };
+            page += 1;
+            if run == count {
+                return Some(page - count);
+            }
+        }
+        None
+    }
+
+    /// With the latch: whether they are in use.
+    fn mark(&self, pages: Pages, used: bool) {
+        for page in pages.first as usize..pages.first as usize + pages.count as usize {
+            let (at, bit) = Layout::bit(page);
+            let word = self.word(at);
+            let now = word.load(Relaxed);
+            word.store(if used { now | bit } else { now & !bit }, Relaxed);
+        }
+    }
+
+    /// Whether somebody died who may have left pages to nobody.
+    pub(crate) fn wants_sweep(&self) -> io::Result<bool> {
+        if self.dirty.load(Relaxed) != 0 {
+            return Ok(true);
+        }
+        for place in 0..self.layout.places {
+            if let Some(owner) = Id::of(self.owner(place).load(Acquire))
+                && self.object.is_gone(owner)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// With all latches: takes what the dead had, and finds out what is in use. `queued` are the pages of the slots.
+    pub(crate) fn sweep(&self, queued: impl Iterator<Item = Pages>) -> io::Result<()> {
+        let mut used = vec![0_u64; self.layout.pages.div_ceil(64)];
+        let mut mark = |pages: Pages| {
+            for page in pages.first as usize..pages.first as usize + pages.count as usize {
+                used[page / 64] |= 1 << (page % 64);
+            }
+        };
+        queued.for_each(&mut mark);
+        for place in 0..self.layout.places {
+            // Acquire: with the Release of who claimed it; and of `let_go`, whose pages are a slot's that was seen above.
+            let word = self.owner(place).load(Acquire);
+            let Some(owner) = Id::of(word) else { continue };
+            if self.object.is_gone(owner)? {
+                self.held(place).store(0, Relaxed);
+                // Nobody else changes what the dead has: there is one sweep at a time.
+                let _once = self.owner(place).compare_exchange(word, 0, AcqRel, Relaxed);
+            } else if let Some(pages) = Pages::read(self.held(place).load(Acquire), &self.layout) {
+                mark(pages);
+            }
+        }
+        for (index, bits) in used.into_iter().enumerate() {
+            self.word(Layout::bitmap_word(index)).store(bits, Relaxed);
+        }
+        self.dirty.store(0, Relaxed);
+        self.frees.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// When the queue is idle: gives back what a burst took.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        let there = self.there.load(Relaxed) as usize;
+        if there <= KEPT {
+            return Ok(());
+        }
+        let Ok(latched) = self.latched(&mut Nap::none()) else { return Ok(()) };
+        let there = (self.there.load(Relaxed) as usize).min(self.layout.pages);
+        let words = 0..self.layout.pages.div_ceil(64);
+        let top = words.rev().find(|index| self.word(Layout::bitmap_word(*index)).load(Relaxed) != 0);
+        let keep = top.map_or(0, |top| (top + 1) * 64).max(KEPT);
+        if keep < there {
+            // Before they are gone: who takes them reserves them again.
+            self.there.store(keep as u32, Release);
+            self.object.give_back(self.layout.store_at + keep * PAGE, (there - keep) * PAGE)?;
+        }
+        drop(latched);
+        Ok(())
+    }
+}
