@@ -10,9 +10,7 @@ use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
 
-use ipc_sync::object::{Nap, Object, Rest};
-
-use ipc_sync::object::Word32;
+use ipc_sync::object::{Id, Nap, Object, Rest, Word32};
 
 /// Somebody may sleep.
 const SLEEPERS: u32 = 1;
@@ -70,8 +68,14 @@ impl Bell {
         armed
     }
 
-    pub(crate) fn sleep(&self, object: &Object, armed: u32, nap: &mut Nap) -> io::Result<Rest> {
-        let rest = object.sleep(&self.word, armed, &[], nap)?;
+    pub(crate) fn sleep(
+        &self,
+        object: &Object,
+        armed: u32,
+        owners: &[Id],
+        nap: &mut Nap,
+    ) -> io::Result<Rest> {
+        let rest = object.sleep(&self.word, armed, owners, nap)?;
         if rest == Rest::Woken && self.word.load(Relaxed) == armed {
             // Not by a ring: somebody died, and what it had will be free soon.
             nap.hurry();

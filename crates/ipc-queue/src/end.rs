@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use ipc_sync::object::{Latched, Nap, Object, Rest, Role};
+use ipc_sync::object::{Id, Latched, Nap, Object, Rest, Role};
+
+use crate::bell::Bell;
 
 use crate::queue::{Queue, Side};
 
@@ -63,6 +65,17 @@ impl End {
 
     /// Waits until `ready`, or until there is something to be told.
     pub(crate) fn wait(&self, wait: &mut Wait, ready: impl Fn() -> bool) -> io::Result<Waited> {
+        self.wait_for(self.queue.bell(self.side), wait, ready, &[])
+    }
+
+    /// As [`wait`](Self::wait) at a bell, also until one of the owners dies, from whom something may come too.
+    pub(crate) fn wait_for(
+        &self,
+        bell: &Bell,
+        wait: &mut Wait,
+        ready: impl Fn() -> bool,
+        owners: &[Id],
+    ) -> io::Result<Waited> {
         if !wait.has_spun {
             wait.has_spun = true;
             if !wait.nap.is_over() && self.object().spin_for_news(&ready) {
@@ -72,12 +85,11 @@ impl End {
         if wait.nap.is_over() {
             return Ok(Waited::TimedOut);
         }
-        let bell = self.queue.bell(self.side);
         let armed = bell.arm();
         if ready() {
             return Ok(Waited::Look);
         }
-        if self.is_disconnected()? {
+        if owners.is_empty() && self.is_disconnected()? {
             // Asked first, and looked at once more then: the last one may have done something before it went.
             return Ok(if ready() { Waited::Look } else { Waited::Disconnected });
         }
@@ -86,7 +98,7 @@ impl End {
             self.queue.store.trim()?;
         }
         wait.has_slept = true;
-        match bell.sleep(self.object(), armed, &mut wait.nap)? {
+        match bell.sleep(self.object(), armed, owners, &mut wait.nap)? {
             // One with a name may be opened by somebody yet.
             Rest::Abandoned if self.queue.ever(self.side.other()).load(Relaxed) != 0 => Ok(Waited::Abandoned),
             // Whether there is something now is asked before the time is called over.
@@ -95,9 +107,16 @@ impl End {
     }
 
     /// After a wait that has slept: the next one is not forgotten.
+    #[inline]
     pub(crate) fn settle(&self, wait: &Wait, more: impl FnOnce() -> bool) {
+        self.settle_at(self.queue.bell(self.side), wait, more);
+    }
+
+    /// As [`settle`](Self::settle), at a bell.
+    #[inline]
+    pub(crate) fn settle_at(&self, bell: &Bell, wait: &Wait, more: impl FnOnce() -> bool) {
         if wait.has_slept {
-            self.queue.bell(self.side).settle(more);
+            bell.settle(more);
         }
     }
 }

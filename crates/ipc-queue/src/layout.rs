@@ -1,14 +1,18 @@
 //! Where what is in the memory of a queue.
 //!
 //! ```text
-//!     0  magic "ipcqueue" u64 | version u32 | capacity u32 | pages u32 | places u32 | 0 … | who has ever been there u32 × 2
+//!     0  magic "ipcqueue" u64 | version u32 | capacity u32 | pages u32 | places u32 | leases u32 | attempts u32
+//!    64  whether there has ever been a sender u32, a receiver u32
 //!   128  senders:    latch u64 | tail u64 | slots whose pages are there u32
-//!   256  receivers:  latch u64 | head u64
-//!   384  news of messages, which receivers sleep on:  bell u32 | receivers gone u32
-//!   512  news of room, which senders sleep on:        bell u32 | senders gone u32
+//!   256  receivers:  latch u64 | head u64 | leases that were ever used u32
+//!   384  news of messages, which receivers sleep on:  bell u32 | the senders are gone u32
+//!   512  news of room, which senders sleep on:        bell u32 | the receivers are gone u32
 //!   640  store:      latch u64 | pages that are there u32 | how often some were freed u32 | dirty u32
+//!   768  news of what is done, for `join`:            bell u32
 //!  1024  bitmap of the store's pages in use, a bit each
 //!        places, 64 bytes each: owner u64 | first page u32 | pages u32
+//!        leases, 192 bytes each: owner u64 | state u32 | attempts u32 | id u64 | length u32 | kind u32
+//!                                | first page u32 | pages u32 | 112 bytes: the message
 //!  4096k slots, 128 bytes each: state u64 | length u32 | kind u32 | 112 bytes: the message, or first page u32 | pages u32
 //!        store: pages of 4 KiB
 //! ```
@@ -31,11 +35,13 @@ pub(crate) const RECEIVERS: usize = 256;
 pub(crate) const ITEMS: usize = 384;
 pub(crate) const ROOM: usize = 512;
 pub(crate) const STORE: usize = 640;
+pub(crate) const DONE: usize = 768;
 const BITMAP: usize = 1024;
 
 pub(crate) const PAGE: usize = 4096;
 pub(crate) const SLOT: usize = 128;
 pub(crate) const PLACE: usize = 64;
+pub(crate) const LEASE: usize = 192;
 /// How long a message may be that goes into its slot.
 pub(crate) const INLINE: usize = SLOT - 16;
 /// How many bytes of slots are taken at once as they are used for the first time.
@@ -49,7 +55,7 @@ const PAGES_MAX: usize = 1 << 24;
 const PLACES_MIN: usize = 64;
 const PLACES_MAX: usize = 1024;
 
-const _: () = assert!(STORE + 128 <= BITMAP && SLOT.is_multiple_of(64) && CHUNK.is_multiple_of(SLOT));
+const _: () = assert!(DONE + 128 <= BITMAP && SLOT.is_multiple_of(64) && CHUNK.is_multiple_of(SLOT));
 
 /// The shape of a queue: this process's own copy, which nobody can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +63,12 @@ pub(crate) struct Layout {
     pub(crate) capacity: usize,
     pub(crate) pages: usize,
     pub(crate) places: usize,
+    /// Messages that can be out at the same time; none but in a work queue.
+    pub(crate) leases: usize,
+    /// After how many deliveries a message is put aside; 0: never.
+    pub(crate) attempts: u32,
     pub(crate) places_at: usize,
+    pub(crate) leases_at: usize,
     pub(crate) slots_at: usize,
     pub(crate) store_at: usize,
     pub(crate) len: usize,
@@ -73,14 +84,21 @@ impl Layout {
         if pages > PAGES_MAX {
             return Err(OpenError::InvalidInput("a queue holds 64 GiB at most".into()));
         }
-        Ok(Layout::of(capacity, pages, capacity.clamp(PLACES_MIN, PLACES_MAX)))
+        Ok(Layout::of(capacity, pages, capacity.clamp(PLACES_MIN, PLACES_MAX), 0, 0))
     }
 
-    fn of(capacity: usize, pages: usize, places: usize) -> Self {
+    /// The same of a work queue.
+    pub(crate) fn with_leases(self, attempts: u32) -> Self {
+        Layout::of(self.capacity, self.pages, self.places, self.places, attempts)
+    }
+
+    fn of(capacity: usize, pages: usize, places: usize, leases: usize, attempts: u32) -> Self {
         let places_at = (BITMAP + pages.div_ceil(64) * 8).next_multiple_of(128);
-        let slots_at = (places_at + places * PLACE).next_multiple_of(PAGE);
+        let leases_at = places_at + places * PLACE;
+        let slots_at = (leases_at + leases * LEASE).next_multiple_of(PAGE);
         let store_at = (slots_at + capacity * SLOT).next_multiple_of(PAGE);
-        Layout { capacity, pages, places, places_at, slots_at, store_at, len: store_at + pages * PAGE }
+        let len = store_at + pages * PAGE;
+        Layout { capacity, pages, places, leases, attempts, places_at, leases_at, slots_at, store_at, len }
     }
 
     /// The bytes that are there from the beginning.
@@ -93,7 +111,9 @@ impl Layout {
         fresh.set_u32(8, VERSION)?;
         fresh.set_u32(12, self.capacity as u32)?;
         fresh.set_u32(16, self.pages as u32)?;
-        Ok(fresh.set_u32(20, self.places as u32)?)
+        fresh.set_u32(20, self.places as u32)?;
+        fresh.set_u32(24, self.leases as u32)?;
+        Ok(fresh.set_u32(28, self.attempts)?)
     }
 
     /// The shape that an object says it has, if it can be.
@@ -107,14 +127,15 @@ impl Layout {
             return wrong(format!("a queue of version {version}, and this program reads version {VERSION}"));
         }
         let number = |at: usize| object.u32(at).map(|word| word.load(Relaxed) as usize);
-        let (capacity, pages, places) = (number(12)?, number(16)?, number(20)?);
+        let (capacity, pages, places, leases) = (number(12)?, number(16)?, number(20)?, number(24)?);
         let is_possible = (1..=CAPACITY_MAX).contains(&capacity)
             && pages <= PAGES_MAX
-            && (PLACES_MIN..=PLACES_MAX).contains(&places);
+            && (PLACES_MIN..=PLACES_MAX).contains(&places)
+            && (leases == 0 || leases == places);
         if !is_possible {
             return wrong("a queue whose header was scribbled over".into());
         }
-        let layout = Layout::of(capacity, pages, places);
+        let layout = Layout::of(capacity, pages, places, leases, number(28)? as u32);
         if layout.len > object.len() {
             return wrong("a queue that is longer than its memory".into());
         }
@@ -132,6 +153,10 @@ impl Layout {
 
     pub(crate) fn slot(&self, index: usize) -> usize {
         self.slots_at + index * SLOT
+    }
+
+    pub(crate) fn lease(&self, index: usize) -> usize {
+        self.leases_at + index * LEASE
     }
 
     pub(crate) fn place(&self, index: usize) -> usize {

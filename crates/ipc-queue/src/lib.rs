@@ -4,12 +4,14 @@
 mod bell;
 mod end;
 mod layout;
+mod lease;
 mod options;
 mod queue;
 mod receiver;
 mod sender;
 mod store;
 mod travel;
+pub mod work;
 
 pub use ipc_core::{Limits, RecvError, SendAllError, SendError};
 pub use ipc_sync::OpenError;
@@ -32,4 +34,23 @@ pub use sender::Sender;
 /// ```
 pub fn bounded<T>(capacity: usize) -> Result<(Sender<T>, Receiver<T>), OpenError> {
     Options::new(capacity).bounded()
+}
+
+/// Makes a work queue of that many messages of type `T`: each is leased to one worker, and delivered again if that one does
+/// not live to acknowledge it.
+///
+/// # Errors
+/// As of [`bounded`].
+///
+/// ```
+/// let (jobs, inbox) = ipc_queue::work::<String>(100)?;
+/// jobs.send(&"resize".to_owned())?;
+/// let job = inbox.recv()?;
+/// assert_eq!((&*job, job.attempts()), (&"resize".to_owned(), 1));
+/// job.ack()?;
+/// jobs.join()?;
+/// # Ok::<(), ipc_core::Error>(())
+/// ```
+pub fn work<T>(capacity: usize) -> Result<(work::Sender<T>, work::Receiver<T>), OpenError> {
+    Options::new(capacity).work()
 }

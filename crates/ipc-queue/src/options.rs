@@ -8,10 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::end::End;
 use crate::layout::Layout;
 use crate::queue::{Queue, Side};
-use crate::{Receiver, Sender};
-
-/// The kind, as a part of the name.
-pub(crate) const KIND: &str = "queue";
+use crate::{Receiver, Sender, work};
 
 /// Choices for a new queue of messages of type `T`; [`bounded`](crate::bounded()) has the usual ones.
 ///
@@ -25,6 +22,7 @@ pub(crate) const KIND: &str = "queue";
 pub struct Options {
     capacity: usize,
     bytes: usize,
+    attempts: u32,
 }
 
 /// Twice the longest message by default.
@@ -33,7 +31,7 @@ const BYTES: usize = 128 << 20;
 impl Options {
     /// For that many messages.
     pub fn new(capacity: usize) -> Self {
-        Options { capacity, bytes: BYTES }
+        Options { capacity, bytes: BYTES, attempts: 0 }
     }
 
     /// How many bytes long messages (of more than 112 bytes) may take together; 128 MiB unless said otherwise. Each takes
@@ -43,73 +41,73 @@ impl Options {
         self
     }
 
+    /// After how many deliveries a message of a work queue is put aside instead of being delivered again; 0, as unless said
+    /// otherwise: never.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
     /// Makes a queue without a name.
     ///
     /// # Errors
     /// [`OpenError::InvalidInput`] for a capacity of 0 or more than 16,777,216; [`OpenError::NoSpace`];
     /// [`OpenError::Io`].
     pub fn bounded<T>(self) -> Result<(Sender<T>, Receiver<T>), OpenError> {
-        let layout = Layout::new(self.capacity, self.bytes)?;
-        let object = Object::new_sparse(layout.len, layout.reserved(), |fresh| layout.write(fresh))?;
-        let queue = Queue::of(object)?;
-        let tx = End::new(queue.clone(), Side::Sender)?;
-        let rx = End::new(queue, Side::Receiver)?;
+        let (tx, rx) = self.anonymous(BOUNDED)?;
         Ok((Sender::over(tx), Receiver::over(rx)))
     }
 
-    /// Makes a queue of that name, and gives its sending side: as [`Sender::create`].
+    /// Makes a work queue without a name: see [`work`](crate::work()).
     ///
     /// # Errors
-    /// As of [`Sender::create`].
-    pub fn create_sender<T: DeserializeOwned>(self, name: &str) -> Result<Sender<T>, OpenError> {
-        self.named::<T>(Opening::Create, name, Side::Sender).map(Sender::over)
+    /// As of [`bounded`](Self::bounded).
+    pub fn work<T>(self) -> Result<(work::Sender<T>, work::Receiver<T>), OpenError> {
+        let (tx, rx) = self.anonymous(WORK)?;
+        Ok((work::Sender::over(tx), work::Receiver::over(rx)))
     }
 
-    /// Makes a queue of that name, and gives its receiving side: as [`Receiver::create`].
-    ///
-    /// # Errors
-    /// As of [`Receiver::create`].
-    pub fn create_receiver<T: DeserializeOwned>(self, name: &str) -> Result<Receiver<T>, OpenError> {
-        self.named::<T>(Opening::Create, name, Side::Receiver).map(Receiver::over)
+    fn anonymous(self, kind: Kind) -> Result<(End, End), OpenError> {
+        let layout = self.layout(kind)?;
+        let object = Object::new_sparse(layout.len, layout.reserved(), |fresh| layout.write(fresh))?;
+        let queue = Queue::of(object)?;
+        Ok((End::new(queue.clone(), Side::Sender)?, End::new(queue, Side::Receiver)?))
     }
 
-    /// Opens the queue of that name, or makes it: its sending side.
-    ///
-    /// # Errors
-    /// As of [`Sender::open_or_create`].
-    pub fn open_or_create_sender<T: DeserializeOwned>(self, name: &str) -> Result<Sender<T>, OpenError> {
-        self.named::<T>(Opening::OpenOrCreate, name, Side::Sender).map(Sender::over)
-    }
-
-    /// Opens the queue of that name, or makes it: its receiving side.
-    ///
-    /// # Errors
-    /// As of [`Receiver::open_or_create`].
-    pub fn open_or_create_receiver<T: DeserializeOwned>(self, name: &str) -> Result<Receiver<T>, OpenError> {
-        self.named::<T>(Opening::OpenOrCreate, name, Side::Receiver).map(Receiver::over)
-    }
-
-    fn named<T: DeserializeOwned>(self, opening: Opening, name: &str, side: Side) -> Result<End, OpenError> {
+    fn layout(self, kind: Kind) -> Result<Layout, OpenError> {
         let layout = Layout::new(self.capacity, self.bytes)?;
-        open::<T>(opening, name, side, layout)
+        Ok(if kind.is_work { layout.with_leases(self.attempts) } else { layout })
+    }
+
+    /// One side of the queue of a name, which is made or opened.
+    pub(crate) fn named<T: DeserializeOwned>(
+        self,
+        kind: Kind,
+        opening: Opening,
+        name: &str,
+        side: Side,
+    ) -> Result<End, OpenError> {
+        let layout = self.layout(kind)?;
+        let schema = Schema::of::<T>();
+        let typed = Typed {
+            kind: kind.name,
+            // One that is there has the length that it has.
+            len: if opening == Opening::Open { 4096 } else { layout.len },
+            reserved: layout.reserved(),
+            fingerprint: schema.fingerprint().to_u64(),
+            structure: schema.text(),
+        };
+        let object = Object::named(opening, name, &typed, |fresh| layout.write(fresh))?;
+        Ok(End::new(Queue::of(object)?, side)?)
     }
 }
 
-/// Makes or opens one side of the queue of a name. The layout is that of a new one.
-pub(crate) fn open<T: DeserializeOwned>(
-    opening: Opening,
-    name: &str,
-    side: Side,
-    layout: Layout,
-) -> Result<End, OpenError> {
-    let schema = Schema::of::<T>();
-    let typed = Typed {
-        kind: KIND,
-        len: layout.len,
-        reserved: layout.reserved(),
-        fingerprint: schema.fingerprint().to_u64(),
-        structure: schema.text(),
-    };
-    let object = Object::named(opening, name, &typed, |fresh| layout.write(fresh))?;
-    Ok(End::new(Queue::of(object)?, side)?)
+/// Which kind of queue, also as a part of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    is_work: bool,
 }
+
+pub(crate) const BOUNDED: Kind = Kind { name: "queue", is_work: false };
+pub(crate) const WORK: Kind = Kind { name: "work-queue", is_work: true };

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use ipc_sync::object::{LatchGuard, Latched, Nap, Object, Word32, Word64};
 
 use crate::bell::Bell;
-use crate::layout::{CHUNK, EVER, INLINE, ITEMS, Layout, RECEIVERS, ROOM, SENDERS, SLOT};
+use crate::layout::{CHUNK, DONE, EVER, INLINE, ITEMS, Layout, RECEIVERS, ROOM, SENDERS, SLOT};
+use crate::lease::{Due, Leased, Leases};
 use crate::store::{Held, NoPages, Pages, Store};
 
 /// Which side one is on.
@@ -64,6 +65,15 @@ pub(crate) enum Taken {
     Other,
 }
 
+/// What a look for a message to be worked on came to.
+#[derive(Debug)]
+pub(crate) enum Delivered {
+    Lease(usize),
+    Empty,
+    /// There is one, but all leases are in use.
+    TooMany,
+}
+
 /// A message that was taken out.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -93,6 +103,7 @@ pub(crate) struct Queue {
     pub(crate) object: Object,
     pub(crate) layout: Layout,
     pub(crate) store: Store,
+    pub(crate) leases: Leases,
     senders: Word64,
     tail: Word64,
     there: Word32,
@@ -102,6 +113,8 @@ pub(crate) struct Queue {
     pub(crate) items: Bell,
     /// What senders sleep on.
     pub(crate) room: Bell,
+    /// What those sleep on who wait until all is done.
+    pub(crate) done: Bell,
 }
 
 /// A lap of the ring above a slot.
@@ -166,6 +179,8 @@ impl Queue {
         let layout = Layout::read(&object)?;
         Ok(Arc::new(Queue {
             store: Store::of(&object, layout)?,
+            leases: Leases::of(&object, layout)?,
+            done: Bell::of(&object, DONE)?,
             senders: object.word64(SENDERS)?,
             tail: object.word64(SENDERS + 8)?,
             there: object.word32(SENDERS + 16)?,
@@ -288,21 +303,25 @@ impl Queue {
     /// With the receivers' latch: takes the next message out, if there is one, and it is of that form. Nobody is told yet.
     #[inline]
     pub(crate) fn take(&self, form: Form) -> io::Result<Taken> {
+        let (head, is_full) = self.first()?;
+        if !is_full {
+            return Ok(Taken::Empty);
+        }
+        let Some(message) = self.read(head, form)? else { return Ok(Taken::Other) };
+        self.done_with(head);
+        Ok(Taken::Message(message))
+    }
+
+    /// With the receivers' latch: where the next message is, or will be, and whether it is there.
+    #[inline]
+    fn first(&self) -> io::Result<(Position, bool)> {
         let mut head = self.position(&self.head)?;
+        // As many as there are slots were left behind at most: by one who died before it moved `head`.
         for _ in 0..=self.layout.capacity {
-            let state = self.state(head);
             // Acquire: with the Release in `put`.
-            let now = state.load(Acquire);
-            if now == head.full() {
-                let message = self.read(head, form)?;
-                let Some(message) = message else { return Ok(Taken::Other) };
-                // Release: with the Acquire in `put`.
-                state.store(head.taken(), Release);
-                self.head.store(head.next(self.layout.capacity).0, Relaxed);
-                return Ok(Taken::Message(message));
-            }
-            if now == head.free() {
-                return Ok(Taken::Empty);
+            let now = self.state(head).load(Acquire);
+            if now == head.full() || now == head.free() {
+                return Ok((head, now == head.full()));
             }
             if now != head.taken() {
                 return Err(scribbled());
@@ -311,6 +330,44 @@ impl Queue {
             self.head.store(head.0, Relaxed);
         }
         Err(scribbled())
+    }
+
+    /// With the receivers' latch: the message is not in the slot any more.
+    #[inline]
+    fn done_with(&self, head: Position) {
+        // Release: with the Acquire in `put`.
+        self.state(head).store(head.taken(), Release);
+        self.head.store(head.next(self.layout.capacity).0, Relaxed);
+    }
+
+    /// With the receivers' latch: a message to be worked on, first of those that are due again. `sure` asks the kernel who
+    /// is gone.
+    pub(crate) fn deliver(&self, sure: bool) -> io::Result<Delivered> {
+        let (head, is_full) = self.first()?;
+        match self.leases.take_due(is_full.then_some(head.0), sure)? {
+            Due::Again(lease) => return Ok(Delivered::Lease(lease)),
+            // That was all that somebody waits for, perhaps.
+            Due::Aside => self.done.ring(),
+            Due::Nothing => {}
+        }
+        if !is_full {
+            return Ok(Delivered::Empty);
+        }
+        let at = self.layout.slot(head.index());
+        let word = self.word(at + 8).load(Relaxed);
+        let (len, kind) = (word as u32 as usize, (word >> 32) as u32);
+        let mut here = [0; INLINE];
+        let message = if kind & STORED == 0 {
+            let here = here.get_mut(..len).ok_or_else(scribbled)?;
+            self.object.read(at + 16, here)?;
+            Leased { id: head.0, word, pages: None, body: here }
+        } else {
+            let pages = Pages::read(self.word(at + 16).load(Relaxed), &self.layout).ok_or_else(scribbled)?;
+            Leased { id: head.0, word, pages: Some(pages), body: &[] }
+        };
+        let Some(lease) = self.leases.lease(&message)? else { return Ok(Delivered::TooMany) };
+        self.done_with(head);
+        Ok(Delivered::Lease(lease))
     }
 
     #[inline]
@@ -374,12 +431,16 @@ impl Queue {
     /// Pages for a message of that length, with a sweep if there are none and somebody has died.
     pub(crate) fn pages(&self, len: usize, nap: &mut Nap) -> Result<Held, NoPages> {
         match self.store.take(len, nap) {
-            Err(NoPages::Full) if self.store.wants_sweep().map_err(NoPages::Io)? => {
+            Err(NoPages::Full) if self.wants_sweep().map_err(NoPages::Io)? => {
                 self.sweep(nap)?;
                 self.store.take(len, nap)
             }
             done => done,
         }
+    }
+
+    fn wants_sweep(&self) -> io::Result<bool> {
+        Ok(self.store.wants_sweep()? || self.leases.wants_sweep()?)
     }
 
     /// Finds out anew what is in use in the store.
@@ -395,6 +456,7 @@ impl Queue {
             if is_full && is_stored { pages() } else { None }
         };
         let there = (self.there.load(Relaxed) as usize).min(self.layout.capacity);
-        self.store.sweep((0..there).filter_map(full)).map_err(NoPages::Io)
+        let leased = self.leases.sweep().map_err(NoPages::Io)?;
+        self.store.sweep((0..there).filter_map(full).chain(leased)).map_err(NoPages::Io)
     }
 }

@@ -184,7 +184,7 @@ impl<T> Receiver<T> {
     }
 }
 
-fn empty(wait: &Wait) -> RecvError {
+pub(crate) fn empty(wait: &Wait) -> RecvError {
     if wait.is_at_once() { RecvError::Empty } else { RecvError::Timeout }
 }
 

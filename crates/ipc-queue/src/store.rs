@@ -175,6 +175,16 @@ impl Store {
         Ok(Some(Held { place, pages }))
     }
 
+    /// Pages that a lease names: `forget` makes it name none, in one step with their being free for a sweep.
+    pub(crate) fn free_pages(&self, pages: Pages, forget: impl FnOnce()) -> Result<(), Latched> {
+        let latched = self.latched(&mut Nap::forever())?;
+        self.mark(pages, false);
+        forget();
+        self.frees.fetch_add(1, Relaxed);
+        drop(latched);
+        Ok(())
+    }
+
     /// They are a slot's now, with the senders' latch, or nobody's, with the store's: a sweep never finds here what is
     /// another's by then.
     pub(crate) fn let_go(&self, held: Held) {

@@ -87,7 +87,7 @@ fn whoever_is_killed_the_others_go_on() {
     let mut senders = vec![send(0), send(1)];
     let mut receivers = vec![receive(), receive()];
     let mut seen = HashSet::new();
-    let mut collect = |count: usize, seen: &mut HashSet<u64>| {
+    let collect = |count: usize, seen: &mut HashSet<u64>| {
         for _ in 0..count {
             let id = seen_rx.recv_timeout(Duration::from_secs(20)).unwrap();
             assert!(seen.insert(id), "{id:x} came twice");

@@ -10,6 +10,7 @@
 //! | 43 | the length follows what is put and taken | `behaviours::b43_…` |
 //! | 44 | who is spawned after use keeps the order of both writers | `behaviours::b44_…` |
 //! | 45 | what cannot be serialised leaves the queue as it was | `behaviours::b45_…` |
+//! | 46 | `join` returns after the last acknowledgement; one more does not compile | `work::b46_…` |
 //! | 47 | after a side is gone | `behaviours::b47_…` |
 
 mod behaviours;
@@ -18,3 +19,4 @@ mod names;
 mod sizes;
 mod tools;
 mod travel;
+mod work;

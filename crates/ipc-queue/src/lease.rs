@@ -1,0 +1,305 @@
+//! Messages that were delivered and are not done: who has them, and what becomes of them if it dies.
+//!
+//! A message moves from its slot into a *lease*, with the receivers' latch, and stays there until it is acknowledged. A
+//! lease is made before the slot is free, and names the message by its number: who finds a lease of the message that is
+//! still in the slot at `head` knows that its owner died in between, and makes it anew. So a message is never in both, and
+//! never in neither. From then on only the owner touches the lease, until the kernel says that it is gone.
+//!
+//! | state | |
+//! |---|---|
+//! | free | |
+//! | out | with its owner, or to be delivered again if that is gone |
+//! | again | given back, to be delivered again |
+//! | aside | delivered too often |
+//! | done | acknowledged; its pages are being freed |
+
+use std::io;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use ipc_sync::object::{Id, Latched, Object, Word32};
+
+use crate::layout::{INLINE, Layout, RECEIVERS};
+use crate::queue::scribbled;
+use crate::store::{Pages, Store};
+
+const OWNER: usize = 0;
+const STATE: usize = 8;
+const ATTEMPTS: usize = 12;
+const ID: usize = 16;
+const KIND: usize = 24;
+const PAGES: usize = 32;
+const BODY: usize = 40;
+
+const FREE: u32 = 0;
+const OUT: u32 = 1;
+const AGAIN: u32 = 2;
+const ASIDE: u32 = 3;
+const DONE: u32 = 4;
+
+const _: () = assert!(BODY + INLINE <= crate::layout::LEASE);
+
+#[derive(Debug)]
+pub(crate) struct Leases {
+    object: Object,
+    layout: Layout,
+    /// None from here on was ever used. Written with the receivers' latch.
+    high: Word32,
+}
+
+/// What a message is, as it moves from a slot into a lease.
+pub(crate) struct Leased<'a> {
+    pub(crate) id: u64,
+    /// Length and kind, as in the slot.
+    pub(crate) word: u64,
+    pub(crate) pages: Option<Pages>,
+    pub(crate) body: &'a [u8],
+}
+
+/// What there is to be delivered from among the leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Again, this one.
+    Again(usize),
+    /// Nothing, but something was put aside.
+    Aside,
+    Nothing,
+}
+
+impl Leases {
+    pub(crate) fn of(object: &Object, layout: Layout) -> io::Result<Self> {
+        Ok(Leases { object: object.clone(), layout, high: object.word32(RECEIVERS + 16)? })
+    }
+
+    fn u64(&self, index: usize, offset: usize) -> &AtomicU64 {
+        self.object
+            .u64(self.layout.lease(index) + offset)
+            .expect("the layout was checked when the handle was made")
+    }
+
+    fn u32(&self, index: usize, offset: usize) -> &AtomicU32 {
+        self.object
+            .u32(self.layout.lease(index) + offset)
+            .expect("the layout was checked when the handle was made")
+    }
+
+    fn used(&self) -> std::ops::Range<usize> {
+        0..(self.high.load(Relaxed) as usize).min(self.layout.leases)
+    }
+
+    fn state(&self, index: usize) -> u32 {
+        // Acquire: with the Release of whoever brought it into that state: what the lease names is there.
+        self.u32(index, STATE).load(Acquire)
+    }
+
+    fn set_state(&self, index: usize, state: u32) {
+        // Release: with the Acquire in `state`.
+        self.u32(index, STATE).store(state, Release);
+    }
+
+    pub(crate) fn id(&self, index: usize) -> u64 {
+        self.u64(index, ID).load(Relaxed)
+    }
+
+    pub(crate) fn attempts(&self, index: usize) -> u32 {
+        self.u32(index, ATTEMPTS).load(Relaxed)
+    }
+
+    fn owner(&self, index: usize) -> Option<Id> {
+        Id::of(self.u64(index, OWNER).load(Relaxed))
+    }
+
+    /// With the receivers' latch: a lease of this process for the message that is at `head`, before its slot is free.
+    /// `None` if all are in use.
+    pub(crate) fn lease(&self, message: &Leased<'_>) -> io::Result<Option<usize>> {
+        let me = self.object.my_process()?;
+        let mut free = None;
+        let mut half = None;
+        for index in self.used() {
+            match self.state(index) {
+                FREE => free = free.or(Some(index)),
+                _ if self.id(index) == message.id => half = Some(index),
+                _ => {}
+            }
+        }
+        let next = self.used().end;
+        let Some(index) = half.or(free).or((next < self.layout.leases).then_some(next)) else {
+            return Ok(None);
+        };
+        if index == next {
+            self.high.store(index as u32 + 1, Relaxed);
+        }
+        // Killed from here on, it is free until it is out.
+        self.set_state(index, FREE);
+        self.u64(index, ID).store(message.id, Relaxed);
+        self.u32(index, ATTEMPTS).store(1, Relaxed);
+        self.u64(index, KIND).store(message.word, Relaxed);
+        self.u64(index, PAGES).store(message.pages.map_or(0, Pages::word), Relaxed);
+        self.object.write(self.layout.lease(index) + BODY, message.body)?;
+        self.u64(index, OWNER).store(me.word(), Relaxed);
+        self.set_state(index, OUT);
+        Ok(Some(index))
+    }
+
+    /// With the receivers' latch: what is to be delivered again, and becomes this process's. `head` is the number of the
+    /// message that is still in its slot: a lease of that one is none. `sure` asks the kernel who is gone.
+    pub(crate) fn take_due(&self, head: Option<u64>, sure: bool) -> io::Result<Due> {
+        let mut due = Due::Nothing;
+        for index in self.used() {
+            let state = self.state(index);
+            if !self.is_due(index, state, sure)? || Some(self.id(index)) == head {
+                continue;
+            }
+            let attempts = self.attempts(index);
+            if self.layout.attempts != 0 && attempts >= self.layout.attempts {
+                self.set_state(index, ASIDE);
+                due = Due::Aside;
+                continue;
+            }
+            self.again(index, attempts)?;
+            return Ok(Due::Again(index));
+        }
+        Ok(due)
+    }
+
+    /// With the receivers' latch: one that was put aside becomes this process's.
+    pub(crate) fn take_aside(&self) -> io::Result<Due> {
+        for index in self.used() {
+            if self.state(index) == ASIDE {
+                self.again(index, self.attempts(index))?;
+                return Ok(Due::Again(index));
+            }
+        }
+        Ok(Due::Nothing)
+    }
+
+    fn again(&self, index: usize, attempts: u32) -> io::Result<()> {
+        let me = self.object.my_process()?;
+        self.u32(index, ATTEMPTS).store(attempts.saturating_add(1), Relaxed);
+        self.u64(index, OWNER).store(me.word(), Relaxed);
+        // Last: killed before, it is due still.
+        self.set_state(index, OUT);
+        Ok(())
+    }
+
+    fn is_due(&self, index: usize, state: u32, sure: bool) -> io::Result<bool> {
+        Ok(match state {
+            AGAIN => true,
+            OUT => match self.owner(index) {
+                Some(owner) if sure => self.object.is_gone(owner)?,
+                Some(owner) => self.object.is_dead(owner),
+                None => true,
+            },
+            _ => false,
+        })
+    }
+
+    /// Whether something is due, as far as one look tells.
+    pub(crate) fn any_due(&self) -> bool {
+        self.used().any(|index| self.is_due(index, self.state(index), false).unwrap_or(false))
+    }
+
+    /// The other processes that have messages.
+    pub(crate) fn others(&self) -> io::Result<Vec<Id>> {
+        let me = self.object.my_process()?;
+        let mut others: Vec<Id> = Vec::new();
+        for index in self.used() {
+            if self.state(index) == OUT
+                && let Some(owner) = self.owner(index)
+                && owner != me
+                && !others.contains(&owner)
+            {
+                others.push(owner);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Everybody who has messages, and whether there are any that are not done.
+    pub(crate) fn unfinished(&self) -> (bool, Vec<Id>) {
+        let states = self.used().map(|index| (index, self.state(index)));
+        let open: Vec<_> = states.filter(|(_, state)| matches!(*state, OUT | AGAIN)).collect();
+        let mut owners: Vec<Id> = open.iter().filter_map(|(index, _)| self.owner(*index)).collect();
+        owners.dedup();
+        (!open.is_empty(), owners)
+    }
+
+    /// The message of a lease of this process's: its length and kind, as they were in the slot, and its bytes.
+    pub(crate) fn read(&self, index: usize, bytes: &mut Vec<u8>) -> io::Result<u64> {
+        let word = self.u64(index, KIND).load(Relaxed);
+        let len = word as u32 as usize;
+        match self.u64(index, PAGES).load(Relaxed) {
+            0 if len <= INLINE => {
+                bytes.resize(len, 0);
+                self.object.read(self.layout.lease(index) + BODY, bytes)?;
+            }
+            0 => return Err(scribbled()),
+            pages => {
+                let pages = Pages::read(pages, &self.layout).ok_or_else(scribbled)?;
+                if len > pages.len() {
+                    return Err(scribbled());
+                }
+                bytes.resize(len, 0);
+                self.object.read(pages.at(&self.layout), bytes)?;
+            }
+        }
+        Ok(word)
+    }
+
+    /// The owner is through with it.
+    pub(crate) fn ack(&self, index: usize, store: &Store) -> Result<(), Latched> {
+        let pages = Pages::read(self.u64(index, PAGES).load(Relaxed), &self.layout);
+        let Some(pages) = pages else {
+            self.set_state(index, FREE);
+            return Ok(());
+        };
+        // From here on it is not delivered again.
+        self.set_state(index, DONE);
+        store.free_pages(pages, || self.u64(index, PAGES).store(0, Relaxed))?;
+        self.set_state(index, FREE);
+        Ok(())
+    }
+
+    /// The owner gives it back.
+    pub(crate) fn nack(&self, index: usize) {
+        self.set_state(index, AGAIN);
+    }
+
+    /// The owner cannot read it: nobody else could.
+    pub(crate) fn put_aside(&self, index: usize) {
+        self.set_state(index, ASIDE);
+    }
+
+    /// With all latches: the pages of what is not done; and what a dead one had just done becomes free.
+    pub(crate) fn sweep(&self) -> io::Result<Vec<Pages>> {
+        let mut in_use = Vec::new();
+        for index in self.used() {
+            let state = self.state(index);
+            let is_done_by_the_dead = state == DONE
+                && match self.owner(index) {
+                    Some(owner) => self.object.is_gone(owner)?,
+                    None => true,
+                };
+            if is_done_by_the_dead {
+                self.u64(index, PAGES).store(0, Relaxed);
+                self.set_state(index, FREE);
+            } else if state != FREE {
+                in_use.extend(Pages::read(self.u64(index, PAGES).load(Relaxed), &self.layout));
+            }
+        }
+        Ok(in_use)
+    }
+
+    /// Whether a dead one has pages that it was just about to free.
+    pub(crate) fn wants_sweep(&self) -> io::Result<bool> {
+        for index in self.used() {
+            if self.state(index) == DONE
+                && let Some(owner) = self.owner(index)
+                && self.object.is_gone(owner)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
