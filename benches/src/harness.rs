@@ -6,8 +6,11 @@
 //! first turn warms up and does not count.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::peers::Peers;
+use crate::place::Placement;
 use crate::stats::{median, median_interval};
 
 /// One line of the results.
@@ -125,13 +128,20 @@ pub(crate) struct Bench {
     quick: bool,
     /// Only cases whose names contain one of these are measured; all, if there are none.
     only: Vec<String>,
+    /// The program that measures other crates, if they are to be measured.
+    peers: Option<PathBuf>,
     bench: &'static str,
     results: Vec<Measured>,
 }
 
 impl Bench {
-    pub(crate) fn new(quick: bool, only: Vec<String>) -> Self {
-        Bench { quick, only, bench: "", results: Vec::new() }
+    pub(crate) fn new(quick: bool, only: Vec<String>, peers: Option<PathBuf>) -> Self {
+        Bench { quick, only, peers, bench: "", results: Vec::new() }
+    }
+
+    /// Other crates, on those cores; `None` without `--peers`.
+    pub(crate) fn peers(&self, placement: Placement) -> Result<Option<Peers>, Error> {
+        self.peers.as_deref().map(|program| Peers::start(program, placement)).transpose()
     }
 
     /// Whether a case is to be measured.

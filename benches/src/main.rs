@@ -1,13 +1,17 @@
-//! `cargo xtask bench [TARGET…] [--quick] [--case TEXT]… [--json FILE]`: the `ipc` crates beside the limits of the machine, measured
-//! between processes on named cores, the things compared taken in turns in one run.
+//! `cargo xtask bench [TARGET…] [--quick] [--case TEXT]… [--json FILE] [--peers]`: the `ipc` crates beside the limits
+//! of the machine (and beside other crates), measured between processes on named cores, the things compared taken in
+//! turns in one run.
 #![deny(unsafe_code)]
 
+mod driven;
 mod harness;
+mod peers;
 mod pipe;
 mod place;
 mod provenance;
 mod pthread;
 mod python;
+mod queue;
 mod raw;
 mod report;
 mod shm;
@@ -38,12 +42,20 @@ struct Args {
     /// Writes the results there, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measures other crates as well, with that program; `cargo xtask bench --peers` builds it and fills it in.
+    #[arg(long, value_name = "PROGRAM")]
+    peers: Option<PathBuf>,
 }
 
 type Target = fn(&mut Bench) -> ipc::Result<(), Box<dyn std::error::Error>>;
 
-const TARGETS: [(&str, Target); 4] =
-    [("pipe", pipe::run), ("spawn", spawn::run), ("sync", sync::run), ("shm", shm::run)];
+const TARGETS: [(&str, Target); 5] = [
+    ("pipe", pipe::run),
+    ("spawn", spawn::run),
+    ("sync", sync::run),
+    ("shm", shm::run),
+    ("queue", queue::run),
+];
 
 fn main() -> ExitCode {
     // What `spawn` compares with: this executable, ending at once in `main`.
@@ -52,7 +64,7 @@ fn main() -> ExitCode {
     }
     ipc::init();
     let args = Args::parse();
-    let mut bench = Bench::new(args.quick, args.case);
+    let mut bench = Bench::new(args.quick, args.case, args.peers);
     for (name, target) in TARGETS {
         if args.targets.is_empty() || args.targets.iter().any(|wanted| wanted == name) {
             bench.begin(name);

@@ -1,16 +1,15 @@
 //! CPython beside us: a program that does a block of operations for each line that it is given.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::driven::Driven;
 use crate::harness::Error;
 
 /// A CPython that waits for blocks to do.
 pub(crate) struct Python {
-    child: Child,
-    answers: BufReader<ChildStdout>,
+    program: Driven,
     /// Holds the program, which its children read again.
     _directory: Directory,
 }
@@ -34,24 +33,11 @@ impl Python {
         std::fs::create_dir(&directory.0)?;
         let path = directory.0.join("program.py");
         std::fs::write(&path, program)?;
-        let mut child =
-            Command::new("python3").arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let answers = BufReader::new(child.stdout.take().ok_or("no output of python3")?);
-        Ok(Python { child, answers, _directory: directory })
+        let program = Driven::start("python3", Command::new("python3").arg(path))?;
+        Ok(Python { program, _directory: directory })
     }
 
     pub(crate) fn block(&mut self, operation: &str, count: u64) -> Result<Duration, Error> {
-        let input = self.child.stdin.as_mut().ok_or("no input of python3")?;
-        writeln!(input, "{operation} {count}")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(Duration::from_secs_f64(line.trim().parse()?))
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        self.program.block(format_args!("{operation} {count}"))
     }
 }

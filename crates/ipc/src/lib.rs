@@ -12,6 +12,9 @@ pub use ipc_process as process;
 #[cfg(feature = "process")]
 pub use ipc_process::{Process, init};
 
+#[cfg(feature = "queue")]
+pub use ipc_queue as queue;
+
 #[cfg(feature = "shm")]
 pub use ipc_shm as shm;
 

@@ -85,6 +85,7 @@ pub(super) const UNSAFE: &[(&str, &str)] = &[
     ("crates/ipc-shm/tests/it/rival.rs", "the memory of another crate's segment"),
     ("crates/ipc-shm/tests/it/views.rs", "slices that nobody else writes meanwhile"),
     ("crates/ipc-sync/tests/it/fork.rs", "fork"),
+    ("benches/peers/src/iceoryx.rs", "borrowed memory of iceoryx2 of which only a part is written"),
     ("benches/src/pthread.rs", "a mutex of the C library in shared memory, to measure against"),
     ("crates/ipc-process/src/function.rs", "an address of this image becomes a function again"),
     ("crates/ipc-process/src/worker.rs", "an entry in .init_array, for test binaries"),
