@@ -195,7 +195,8 @@ fn work_queues_have_names_and_travel() {
 
 fn hold_many(rx: Receiver<u32>, mut ready: ipc_pipe::Sender<()>) -> usize {
     let jobs: Vec<_> = (0..64).map(|_| rx.recv().unwrap()).collect();
-    assert!(matches!(rx.recv_timeout(TIME), Err(RecvError::Timeout)), "no more can be out at once");
+    let more = rx.recv_timeout(TIME);
+    assert!(matches!(more, Err(RecvError::Timeout)), "no more can be out at once: {more:?}");
     ready.send(&()).unwrap();
     let first = jobs.into_iter().map(|job| job.ack().unwrap()).count();
     first + rx.iter().map(|job| job.ack().unwrap()).count()
@@ -209,7 +210,7 @@ fn as_many_can_be_out_as_there_are_leases() {
     let worker = Process::spawn(hold_many, (rx.clone(), ready)).unwrap();
     drop(rx);
     tx.send_all(0..100).unwrap();
-    drop(tx);
     is_ready.recv().unwrap();
+    drop(tx);
     assert_eq!(done(worker), 100);
 }
