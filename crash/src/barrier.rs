@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
 use crate::tools::{A_WHILE, DEADLINE, Seen, is_killed, must, scenario, timed, wrong};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::worker::{Caller, Crew, Hired, Say, Sleeper};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -173,8 +173,8 @@ where
     let parties = crew.clone();
     let prepare = move || {
         let shared = (Barrier::new(2)?, Pair::new()?);
-        let (caller, sleeper) = lullaby()?;
-        let party = parties.work(&Come { barrier: shared.0.clone(), sleeper: Some(sleeper) })?;
+        let come = |sleeper| Come { barrier: shared.0.clone(), sleeper: Some(sleeper) };
+        let (party, caller) = parties.sleeper(come)?;
         Ok(((shared.clone(), party), (shared, caller)))
     };
     let oracle = move |(shared, party): &mut (Shared, Party), outcome| {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock;
 use crate::pair::Pair;
-use crate::tools::{DEADLINE, Seen, Told, is_killed, must, scenario, timed, wrong};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{DEADLINE, Seen, Told, both, is_killed, must, scenario, timed, wrong};
+use crate::worker::{Caller, Crew, Hired, Say, Sleeper};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -154,10 +154,7 @@ fn timing_out((condition, pair): Shared) {
 
 fn times_out() -> Box<dyn Steps> {
     let crew = Crew::new(wait);
-    let prepare = || {
-        let shared = (Condition::new()?, Pair::new()?);
-        Ok((shared.clone(), shared))
-    };
+    let prepare = || Ok(both((Condition::new()?, Pair::new()?)));
     let oracle = move |shared: &mut Shared, outcome| settle(shared, &crew, is_killed(&outcome));
     Box::new(scenario("condition/wait_timeout that times out", prepare, timing_out, oracle))
 }
@@ -200,12 +197,8 @@ where
     let workers = crew.clone();
     let prepare = move || {
         let shared = (Condition::new()?, Pair::new()?);
-        let (mut callers, mut waiters) = (Vec::new(), Vec::new());
-        for _ in 0..2 {
-            let (caller, sleeper) = lullaby()?;
-            waiters.push(workers.work(&Wait { condition: shared.0.clone(), sleeper: Some(sleeper) })?);
-            callers.push(caller);
-        }
+        let wait = |sleeper| Wait { condition: shared.0.clone(), sleeper: Some(sleeper) };
+        let (waiters, callers) = workers.sleepers(2, wait)?;
         Ok(((shared.clone(), waiters), (shared, callers)))
     };
     let oracle = move |(shared, waiters): &mut (Shared, Vec<Waiter>), outcome| {

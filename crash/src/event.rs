@@ -7,8 +7,8 @@ use ipc_sync::{Event, WaitError};
 use ipc_testkit::stepper::{BoxError, Outcome, Steps, operation};
 use serde::{Deserialize, Serialize};
 
-use crate::tools::{A_WHILE, DEADLINE, Seen, is_killed, must, scenario, timed};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{A_WHILE, DEADLINE, Seen, both, is_killed, must, scenario, timed};
+use crate::worker::{Caller, Crew, Hired, Say, Sleeper};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -46,7 +46,7 @@ where
         if is_set_at_first {
             event.set();
         }
-        Ok((event.clone(), event))
+        Ok(both(event))
     };
     let oracle = move |event: &mut Event, outcome| {
         let is_done = event.is_set() == is_set_at_last;
@@ -92,12 +92,7 @@ where
     let crew = Crew::new(want);
     let prepare = move || {
         let event = Event::new()?;
-        let (mut callers, mut workers) = (Vec::new(), Vec::new());
-        for _ in 0..2 {
-            let (caller, sleeper) = lullaby()?;
-            workers.push(crew.work(&Want { event: event.clone(), sleeper })?);
-            callers.push(caller);
-        }
+        let (workers, callers) = crew.sleepers(2, |sleeper| Want { event: event.clone(), sleeper })?;
         Ok(((event.clone(), workers), (event, callers)))
     };
     let oracle = move |(event, workers): &mut Sleepers, outcome| {
@@ -142,10 +137,7 @@ fn waits<F>(name: &str, process: F, is_set: bool) -> Box<dyn Steps>
 where
     F: WorkerFn<(Event,), Out = ()>,
 {
-    let prepare = || {
-        let event = Event::new()?;
-        Ok((event.clone(), event))
-    };
+    let prepare = || Ok(both(Event::new()?));
     let while_blocked = move |event: &mut Event, _| {
         if is_set {
             event.set();

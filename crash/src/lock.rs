@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use ipc_pipe::{Receiver, Sender, pipe};
+use ipc_pipe::Receiver;
 use ipc_process::WorkerFn;
 use ipc_sync::{Lock, LockError};
 use ipc_testkit::stepper::{BoxError, Steps, operation};
 use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
-use crate::tools::{DEADLINE, Seen, Told, is_killed, must, scenario, timed, wrong};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{DEADLINE, Seen, Told, both, is_killed, must, scenario, timed, wrong};
+use crate::worker::{Caller, Crew, Hired, Holder, Say, Sleeper, told_alike};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -19,7 +19,7 @@ pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
         alone("lock/passes silently", silent, warm, &["clean"]),
         alone("lock/try_lock, free", Lock::new, trying, &["clean", "told"]),
         held("lock/held by a survivor", waiting, true, &["clean", "told"]),
-        held("lock/held by a survivor, first use", waiting_first, true, &["clean", "told"]),
+        held("lock/held by a survivor, first use", first, true, &["clean", "told"]),
         held("lock/lock_timeout that times out", timing_out, false, &["clean"]),
         held("lock/try_lock, held", trying_in_vain, false, &["clean"]),
         unlock("lock/unlock wakes a sleeper", Lock::new, 1, &["clean", "told"]),
@@ -108,10 +108,7 @@ where
     let seen = Seen::default();
     let finally = seen.all(wanted);
     let is_silent = name.contains("silently");
-    let prepare = move || {
-        let shared = (make()?, Pair::new()?);
-        Ok((shared.clone(), shared))
-    };
+    let prepare = move || Ok(both((make()?, Pair::new()?)));
     let scenario = scenario(name, prepare, process, move |shared: &mut Shared, outcome| {
         if is_silent {
             // What it guards may be left half changed, and nobody is told.
@@ -139,29 +136,12 @@ pub(crate) fn hold(Hold { shared: (lock, pair), mut enough }: Hold, mut say: Say
     drop(guard);
 }
 
-struct Held {
-    shared: Shared,
-    holder: Hired<Hold, ()>,
-    enough: Option<Sender<()>>,
-}
-
-impl Held {
-    fn let_go(&mut self) {
-        if let Some(mut enough) = self.enough.take() {
-            let _ = enough.send(&());
-        }
-    }
-}
+type Held = (Shared, Holder<Hold>);
 
 fn waiting(shared: Shared) {
     shared.1.sign();
     // It has been here before: only its first use is slow.
     drop(shared.0.try_lock());
-    operation(|| change(&shared));
-}
-
-fn waiting_first(shared: Shared) {
-    shared.1.sign();
     operation(|| change(&shared));
 }
 
@@ -189,19 +169,16 @@ where
     let crew = Crew::new(hold);
     let prepare = move || {
         let shared = (Lock::new()?, Pair::new()?);
-        let (sender, enough) = pipe()?;
-        let mut holder = crew.work(&Hold { shared: shared.clone(), enough })?;
-        holder.said()?;
-        Ok((Held { shared: shared.clone(), holder, enough: Some(sender) }, shared))
+        let holder = crew.holder(|enough| Hold { shared: shared.clone(), enough })?;
+        Ok(((shared.clone(), holder), shared))
     };
-    let oracle = move |held: &mut Held, outcome| {
-        held.let_go();
-        let _holder = &held.holder;
-        settle(&held.shared, is_killed(&outcome), &[held.shared.1.stepped()], &seen)
+    let oracle = move |(shared, holder): &mut Held, outcome| {
+        holder.lets_go();
+        settle(shared, is_killed(&outcome), &[shared.1.stepped()], &seen)
     };
-    let while_blocked = move |held: &mut Held, _| {
+    let while_blocked = move |(_, holder): &mut Held, _| {
         if lets_go {
-            held.let_go();
+            holder.lets_go();
         }
     };
     Box::new(scenario(name, prepare, process, oracle).while_blocked(while_blocked).finally(finally))
@@ -253,23 +230,14 @@ fn unlock(
     let is_silent = name.contains("silently");
     let prepare = move || {
         let shared = (make()?, Pair::new()?);
-        let mut callers = Vec::new();
-        let mut workers = Vec::new();
-        for _ in 0..sleepers {
-            let (caller, sleeper) = lullaby()?;
-            workers.push(crew.work(&Want { shared: shared.clone(), sleeper })?);
-            callers.push(caller);
-        }
+        let want = |sleeper| Want { shared: shared.clone(), sleeper };
+        let (workers, callers) = crew.sleepers(sleepers, want)?;
         Ok(((shared.clone(), workers), (shared, callers)))
     };
     let oracle = move |(shared, workers): &mut (Shared, Vec<Hired<Want, Told>>), outcome| {
         let is_killed = is_killed(&outcome);
         let dead = shared.1.stepped();
-        let told = workers.iter_mut().map(Hired::told).collect::<Result<Vec<_>, _>>()?;
-        let all = |what: &Told| told.iter().all(|told| told == what);
-        must(all(&Told::Fine) || is_killed && all(&Told::Died(dead)), || {
-            format!("the sleepers got {told:?}; {dead:?} died: {is_killed}")
-        })?;
+        told_alike(workers, is_killed, dead)?;
         if is_silent {
             shared.1.repair();
         }

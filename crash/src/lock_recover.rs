@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock::{self, Shared, Want, settle, want};
 use crate::pair::Pair;
-use crate::tools::{DEADLINE, Seen, Told, is_killed, must, scenario, timed, wrong};
-use crate::worker::{Caller, Crew, Hired, Say, lullaby};
+use crate::tools::{DEADLINE, Seen, Told, both, is_killed, must, scenario, timed, wrong};
+use crate::worker::{Caller, Crew, Hired, Say};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -103,10 +103,7 @@ where
 {
     let seen = Seen::default();
     let finally = seen.all(wanted);
-    let prepare = || {
-        let shared = broken_lock()?;
-        Ok((shared.clone(), shared))
-    };
+    let prepare = || broken_lock().map(both);
     let oracle = move |shared: &mut Shared, outcome| {
         let (stepped, victim) = (shared.1.stepped(), shared.1.victim());
         if Told::of(&shared.0.try_lock()) == Told::Died(victim) {
@@ -205,8 +202,7 @@ where
     let crew = Crew::new(want);
     let prepare = move || {
         let shared = broken_lock()?;
-        let (caller, sleeper) = lullaby()?;
-        let worker = crew.work(&Want { shared: shared.clone(), sleeper })?;
+        let (worker, caller) = crew.sleeper(|sleeper| Want { shared: shared.clone(), sleeper })?;
         Ok(((shared.clone(), worker), (shared, caller)))
     };
     let oracle = move |(shared, worker): &mut (Shared, Hired<Want, Told>), outcome| {
@@ -267,8 +263,8 @@ fn recoverers() -> Box<dyn Steps> {
     let crew = Crew::new(recover_too);
     let prepare = move || {
         let shared = broken_lock()?;
-        let (caller, sleeper) = lullaby()?;
-        let worker = crew.work(&Recover(Want { shared: shared.clone(), sleeper }))?;
+        let recover = |sleeper| Recover(Want { shared: shared.clone(), sleeper });
+        let (worker, caller) = crew.sleeper(recover)?;
         Ok(((shared.clone(), worker), (shared, caller)))
     };
     let oracle = move |(shared, worker): &mut (Shared, Hired<Recover, Told>), outcome| {
@@ -298,7 +294,7 @@ fn reset() -> Box<dyn Steps> {
         let guard = shared.0.recover()?;
         shared.1.repair();
         guard.give_up();
-        Ok((shared.clone(), shared))
+        Ok(both(shared))
     };
     let oracle = move |shared: &mut Shared, outcome| {
         let told = timed(|| Told::of(&shared.0.lock_timeout(DEADLINE)));

@@ -5,7 +5,7 @@ use ipc_process::WorkerFn;
 use ipc_sync::Lock;
 use ipc_testkit::stepper::{BoxError, Outcome, Steps, operation};
 
-use crate::tools::{DEADLINE, Seen, is_killed, must, scenario, timed, wrong};
+use crate::tools::{DEADLINE, Seen, both, is_killed, must, scenario, timed, wrong};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -54,10 +54,7 @@ fn alone<F>(name: &str, process: F) -> Box<dyn Steps>
 where
     F: WorkerFn<(Lock,), Out = ()>,
 {
-    let prepare = || {
-        let lock = Lock::new()?;
-        Ok((lock.clone(), lock))
-    };
+    let prepare = || Ok(both(Lock::new()?));
     let oracle = |lock: &mut Lock, _: Outcome<()>| {
         use_it(lock)?;
         use_it(&Lock::new()?)

@@ -6,8 +6,8 @@ use ipc_testkit::stepper::{BoxError, Outcome, Steps, operation};
 use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
-use crate::tools::{DEADLINE, Told, must, scenario, timed};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{DEADLINE, Told, both, must, scenario, timed};
+use crate::worker::{Caller, Crew, Hired, Say, Sleeper};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -53,10 +53,7 @@ fn alone<F>(name: &str, process: F) -> Box<dyn Steps>
 where
     F: WorkerFn<(Shared,), Out = ()>,
 {
-    let prepare = || {
-        let shared = (ReentrantLock::new()?, Pair::new()?);
-        Ok((shared.clone(), shared))
-    };
+    let prepare = || Ok(both((ReentrantLock::new()?, Pair::new()?)));
     Box::new(scenario(name, prepare, process, |shared: &mut Shared, _| settle(shared)))
 }
 
@@ -92,8 +89,7 @@ where
     let crew = Crew::new(want);
     let prepare = move || {
         let shared = (ReentrantLock::new()?, Pair::new()?);
-        let (caller, sleeper) = lullaby()?;
-        let worker = crew.work(&Want { lock: shared.0.clone(), sleeper })?;
+        let (worker, caller) = crew.sleeper(|sleeper| Want { lock: shared.0.clone(), sleeper })?;
         Ok(((shared.clone(), worker), (shared, caller)))
     };
     let oracle = |(shared, worker): &mut (Shared, Hired<Want, (Told, u32)>), _: Outcome<()>| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipc_pipe::{Receiver, Sender, pipe};
+use ipc_pipe::Receiver;
 use ipc_process::{Process, WorkerFn};
 use ipc_sync::{LockError, RwLock};
 use ipc_testkit::stepper::{BoxError, Steps, operation};
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock_recover::{die, has_died};
 use crate::pair::Pair;
-use crate::tools::{DEADLINE, Seen, Told, is_killed, must, scenario, timed, wrong};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{DEADLINE, Seen, Told, both, is_killed, must, scenario, timed, wrong};
+use crate::worker::{Caller, Crew, Hired, Holder, Say, Sleeper, Sleepers, told_alike};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -122,7 +122,7 @@ where
 {
     let seen = Seen::default();
     let finally = seen.all(wanted);
-    let prepare = || new().map(|shared| (shared.clone(), shared));
+    let prepare = || new().map(both);
     let oracle =
         move |shared: &mut Shared, outcome| settle(shared, is_killed(&outcome), &[shared.1.stepped()], &seen);
     Box::new(scenario(name, prepare, process, oracle).finally(finally))
@@ -149,11 +149,7 @@ fn hold(Hold { shared: (lock, pair), writes, mut enough }: Hold, mut say: Say<'_
     }
 }
 
-struct Held {
-    shared: Shared,
-    holder: Hired<Hold, ()>,
-    enough: Option<Sender<()>>,
-}
+type Held = (Shared, Holder<Hold>);
 
 fn write_times_out(shared: Shared) {
     warm(&shared);
@@ -183,24 +179,21 @@ where
     let crew = Crew::new(hold);
     let prepare = move || {
         let shared = new()?;
-        let (sender, enough) = pipe()?;
-        let mut holder = crew.work(&Hold { shared: shared.clone(), writes, enough })?;
-        holder.said()?;
-        Ok((Held { shared: shared.clone(), holder, enough: Some(sender) }, shared))
+        let holder = crew.holder(|enough| Hold { shared: shared.clone(), writes, enough })?;
+        Ok(((shared.clone(), holder), shared))
     };
-    let while_blocked = move |held: &mut Held, _| {
+    let while_blocked = move |(_, holder): &mut Held, _| {
         if lets_go {
-            held.enough = None;
+            holder.lets_go();
         }
     };
-    let oracle = move |held: &mut Held, outcome| {
-        if !writes && held.enough.is_some() {
+    let oracle = move |(shared, holder): &mut Held, outcome| {
+        if !writes && holder.holds() {
             // It reads still. A writer that died without having written keeps no other reader out.
-            timed(|| held.shared.0.read_timeout(DEADLINE)).map(drop)?;
+            timed(|| shared.0.read_timeout(DEADLINE)).map(drop)?;
         }
-        held.enough = None;
-        let _holder = &held.holder;
-        settle(&held.shared, is_killed(&outcome), &[held.shared.1.stepped()], &seen)
+        holder.lets_go();
+        settle(shared, is_killed(&outcome), &[shared.1.stepped()], &seen)
     };
     Box::new(scenario(name, prepare, process, oracle).while_blocked(while_blocked).finally(finally))
 }
@@ -261,22 +254,14 @@ where
     let crew = Crew::new(want);
     let prepare = move || {
         let shared = new()?;
-        let (mut callers, mut workers) = (Vec::new(), Vec::new());
-        for &writes in writers {
-            let (caller, sleeper) = lullaby()?;
-            workers.push(crew.work(&Want { shared: shared.clone(), writes, sleeper })?);
-            callers.push(caller);
-        }
+        let sleeper = |&writes| crew.sleeper(|sleeper| Want { shared: shared.clone(), writes, sleeper });
+        let (workers, callers) = writers.iter().map(sleeper).collect::<Result<Sleepers<_, _>, _>>()?;
         Ok(((shared.clone(), workers), (shared, callers)))
     };
     let oracle = move |(shared, workers): &mut (Shared, Vec<Hired<Want, Told>>), outcome| {
         let is_killed = is_killed(&outcome);
         let dead = shared.1.stepped();
-        let told = workers.iter_mut().map(Hired::told).collect::<Result<Vec<_>, _>>()?;
-        let all = |what: &Told| told.iter().all(|told| told == what);
-        must(all(&Told::Fine) || is_killed && all(&Told::Died(dead)), || {
-            format!("the sleepers got {told:?}; {dead:?} died: {is_killed}")
-        })?;
+        told_alike(workers, is_killed, dead)?;
         settle(shared, is_killed, &[dead], &seen)
     };
     Box::new(scenario(name, prepare, process, oracle).finally(finally))
@@ -316,7 +301,7 @@ where
     let prepare = || {
         let shared = new()?;
         has_died(Process::spawn(victim, (shared.clone(),))?)?;
-        Ok((shared.clone(), shared))
+        Ok(both(shared))
     };
     let oracle = move |shared: &mut Shared, outcome| {
         let (stepped, victim) = (shared.1.stepped(), shared.1.victim());

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_pipe::{Receiver, Sender, pipe};
+use ipc_pipe::Receiver;
 use ipc_process::WorkerFn;
 use ipc_sync::{Semaphore, WaitError};
 use ipc_testkit::stepper::{BoxError, Outcome, Steps, operation};
 use serde::{Deserialize, Serialize};
 
-use crate::tools::{A_WHILE, DEADLINE, Seen, is_killed, must, scenario, timed};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{A_WHILE, DEADLINE, Seen, both, is_killed, must, scenario, timed};
+use crate::worker::{Caller, Crew, Hired, Holder, Say, Sleeper};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -122,10 +122,7 @@ where
 {
     let seen = Seen::default();
     let finally = seen.all(wanted(permits));
-    let prepare = move || {
-        let semaphore = Semaphore::new(permits.0)?;
-        Ok((semaphore.clone(), semaphore))
-    };
+    let prepare = move || Ok(both(Semaphore::new(permits.0)?));
     let oracle =
         move |semaphore: &mut Semaphore, outcome| settle(semaphore, is_killed(&outcome), permits, &seen);
     Box::new(scenario(name, prepare, process, oracle).finally(finally))
@@ -144,11 +141,7 @@ fn hold(Hold { semaphore, mut enough }: Hold, mut say: Say<'_, ()>) {
     drop(permit);
 }
 
-struct Exhausted {
-    semaphore: Semaphore,
-    holder: Hired<Hold, ()>,
-    enough: Option<Sender<()>>,
-}
+type Exhausted = (Semaphore, Holder<Hold>);
 
 fn sleeps(semaphore: Semaphore) {
     let _none = semaphore.try_acquire();
@@ -169,23 +162,20 @@ where
     let crew = Crew::new(hold);
     let prepare = move || {
         let semaphore = Semaphore::new(1)?;
-        let (sender, enough) = pipe()?;
-        let mut holder = crew.work(&Hold { semaphore: semaphore.clone(), enough })?;
-        holder.said()?;
-        Ok((Exhausted { semaphore: semaphore.clone(), holder, enough: Some(sender) }, semaphore))
+        let holder = crew.holder(|enough| Hold { semaphore: semaphore.clone(), enough })?;
+        Ok(((semaphore.clone(), holder), semaphore))
     };
-    let while_blocked = move |exhausted: &mut Exhausted, _| {
+    let while_blocked = move |(_, holder): &mut Exhausted, _| {
         if lets_go {
-            exhausted.enough = None;
+            holder.lets_go();
         }
     };
-    let oracle = |exhausted: &mut Exhausted, _: Outcome<()>| {
-        exhausted.enough = None;
-        let _holder = &exhausted.holder;
+    let oracle = |(semaphore, holder): &mut Exhausted, _: Outcome<()>| {
+        holder.lets_go();
         // Until it has come back: by the holder, and from the process that is stepped.
-        let permit = timed(|| exhausted.semaphore.acquire_timeout(DEADLINE))?;
+        let permit = timed(|| semaphore.acquire_timeout(DEADLINE))?;
         drop(permit);
-        settle(&exhausted.semaphore, false, (1, 1), &Seen::default())
+        settle(semaphore, false, (1, 1), &Seen::default())
     };
     Box::new(scenario(name, prepare, process, oracle).while_blocked(while_blocked))
 }
@@ -229,12 +219,8 @@ where
     let crew = Crew::new(want);
     let prepare = move || {
         let semaphore = Semaphore::new(permits)?;
-        let (mut callers, mut workers) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            let (caller, sleeper) = lullaby()?;
-            workers.push(crew.work(&Want { semaphore: semaphore.clone(), sleeper })?);
-            callers.push(caller);
-        }
+        let want = |sleeper| Want { semaphore: semaphore.clone(), sleeper };
+        let (workers, callers) = crew.sleepers(count, want)?;
         Ok(((semaphore.clone(), workers), (semaphore, callers)))
     };
     let oracle = move |(semaphore, workers): &mut Sleepers, outcome| {

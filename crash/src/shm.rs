@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
-use crate::tools::{self, Seen, Told, is_killed, must, timed, wrong};
-use crate::worker::{Caller, Crew, Hired, Say, Sleeper, lullaby};
+use crate::tools::{self, Seen, Told, both, is_killed, must, timed, wrong};
+use crate::worker::{Caller, Crew, Hired, Say, Sleeper};
 
 pub(crate) fn scenarios() -> Vec<Box<dyn Steps>> {
     vec![
@@ -73,10 +73,7 @@ where
 {
     let seen = Seen::default();
     let finally = seen.all(&["before", "after"]);
-    let prepare = || {
-        let value = Value::new([0; LEN])?;
-        Ok((value.clone(), value))
-    };
+    let prepare = || Ok(both(Value::new([0; LEN])?));
     let oracle = move |value: &mut Large, outcome| {
         judge(same(&timed(|| value.get())), is_killed(&outcome), &seen)?;
         timed(|| value.set([7; LEN]))?;
@@ -92,10 +89,7 @@ where
 {
     let seen = Seen::default();
     let finally = seen.all(&["before", "after"]);
-    let prepare = || {
-        let value = Value::new(0)?;
-        Ok((value.clone(), value))
-    };
+    let prepare = || Ok(both(Value::new(0)?));
     let oracle = move |value: &mut Value<u64>, outcome| {
         judge(Some(value.get()), is_killed(&outcome), &seen)?;
         let before = value.get();
@@ -134,8 +128,7 @@ fn value_sleeper() -> Box<dyn Steps> {
     let crew = Crew::new(update);
     let prepare = move || {
         let value = Value::new([0; LEN])?;
-        let (caller, sleeper) = lullaby()?;
-        let worker = crew.work(&Update { value: value.clone(), sleeper })?;
+        let (worker, caller) = crew.sleeper(|sleeper| Update { value: value.clone(), sleeper })?;
         Ok(((value.clone(), worker), (value, caller)))
     };
     let oracle = move |(value, worker): &mut (Large, Hired<Update, (Vec<u64>, String)>),
@@ -268,12 +261,9 @@ where
     let crew = Crew::new(want::<T>);
     let prepare = move || {
         let (guarded, pair) = (T::make()?, Pair::new()?);
-        let mut parts = (None, None);
-        if with_sleeper {
-            let (caller, sleeper) = lullaby()?;
-            parts = (Some(crew.work(&Want { guarded: guarded.clone(), sleeper })?), Some(caller));
-        }
-        Ok(((guarded.clone(), pair.clone(), parts.0), (guarded, pair, parts.1)))
+        let want = |sleeper| Want { guarded: guarded.clone(), sleeper };
+        let (worker, caller) = with_sleeper.then(|| crew.sleeper(want)).transpose()?.unzip();
+        Ok(((guarded.clone(), pair.clone(), worker), (guarded, pair, caller)))
     };
     let oracle = move |(guarded, pair, worker): &mut Sleepers<T>, outcome| {
         let (told, numbers) = match worker {

@@ -60,6 +60,11 @@ where
     Scenario::new(name, prepare, process, oracle)
 }
 
+/// An object twice: for the survivor, and for the process that is stepped.
+pub(crate) fn both<T: Clone>(object: T) -> (T, T) {
+    (object.clone(), object)
+}
+
 /// Any error of an oracle.
 pub(crate) fn wrong<T>(what: impl Into<String>) -> Result<T, BoxError> {
     Err(what.into().into())

@@ -11,7 +11,7 @@ use ipc_testkit::stepper::BoxError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::tools::{self, DEADLINE};
+use crate::tools::{self, DEADLINE, Told};
 
 /// Processes that all do the same kind of task.
 pub(crate) struct Crew<A, R>(Rc<Inner<A, R>>);
@@ -85,6 +85,61 @@ where
         worker.tasks.send(task)?;
         Ok(Hired { worker: Some(worker), crew: self.clone() })
     }
+
+    /// One that begins a task in which it is to fall asleep, and with what the process that is stepped waits for that.
+    pub(crate) fn sleeper(&self, task: impl FnOnce(Sleeper) -> A) -> Result<(Hired<A, R>, Caller), BoxError> {
+        let (caller, sleeper) = lullaby()?;
+        Ok((self.work(&task(sleeper))?, caller))
+    }
+
+    /// That many of them.
+    pub(crate) fn sleepers(
+        &self,
+        count: usize,
+        task: impl Fn(Sleeper) -> A,
+    ) -> Result<Sleepers<A, R>, BoxError> {
+        (0..count).map(|_| self.sleeper(&task)).collect()
+    }
+}
+
+/// Workers, and with what the process that is stepped waits for each of them to fall asleep.
+pub(crate) type Sleepers<A, R> = (Vec<Hired<A, R>>, Vec<Caller>);
+
+impl<A> Crew<A, ()>
+where
+    A: Serialize + DeserializeOwned + 'static,
+{
+    /// One whose task is to hold something until it receives anything, or nobody is left to send it: it has said by now
+    /// that it holds it.
+    pub(crate) fn holder(&self, task: impl FnOnce(Receiver<()>) -> A) -> Result<Holder<A>, BoxError> {
+        let (enough, theirs) = pipe()?;
+        let mut worker = self.work(&task(theirs))?;
+        worker.said()?;
+        Ok(Holder { enough: Some(enough), _worker: worker })
+    }
+}
+
+/// A process that holds something until it is let go.
+pub(crate) struct Holder<A>
+where
+    A: Serialize + DeserializeOwned + 'static,
+{
+    /// Before the worker: who still holds when it is dropped lets go then.
+    enough: Option<Sender<()>>,
+    _worker: Hired<A, ()>,
+}
+
+impl<A> Holder<A>
+where
+    A: Serialize + DeserializeOwned + 'static,
+{
+    pub(crate) fn lets_go(&mut self) {
+        self.enough = None;
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        self.enough.is_some()
+    }
 }
 
 /// A process at a task.
@@ -153,6 +208,22 @@ where
     }
 }
 
+/// All of them were told the same: that all is well, or that the one that was killed has died.
+pub(crate) fn told_alike<A>(
+    sleepers: &mut [Hired<A, Told>],
+    is_killed: bool,
+    dead: Option<u32>,
+) -> Result<(), BoxError>
+where
+    A: Serialize + DeserializeOwned + 'static,
+{
+    let told = sleepers.iter_mut().map(Hired::told).collect::<Result<Vec<_>, _>>()?;
+    let all = |what: &Told| told.iter().all(|told| told == what);
+    tools::must(all(&Told::Fine) || is_killed && all(&Told::Died(dead)), || {
+        format!("the sleepers got {told:?}; {dead:?} died: {is_killed}")
+    })
+}
+
 impl<A, R> Drop for Hired<A, R>
 where
     A: Serialize + DeserializeOwned + 'static,
@@ -208,7 +279,7 @@ pub(crate) struct Sleeper {
     pid: Sender<u32>,
 }
 
-pub(crate) fn lullaby() -> Result<(Caller, Sleeper), BoxError> {
+fn lullaby() -> Result<(Caller, Sleeper), BoxError> {
     let (ready, theirs) = pipe()?;
     let (sender, pid) = pipe()?;
     Ok((Caller { ready, pid }, Sleeper { ready: theirs, pid: sender }))

@@ -2,7 +2,7 @@
 
 use ipc_sync::{LockError, WaitError, reclaim};
 
-use crate::shared::{Counted, PERMITS, ROWS, Shared, Slot, is_whole};
+use crate::shared::{Counted, PERMITS, ROWS, Shared, Slot, is_whole, repair};
 use crate::work::{is_table, on_table};
 
 /// All that is wrong. `kills`: how often the process of each row was killed.
@@ -65,47 +65,14 @@ impl Check<'_> {
     /// What is left half changed by the last who died is repaired as a worker would have.
     fn under_locks(&mut self) {
         let shared = self.shared;
-        let repaired = |counts: &mut [u64]| counts[0] = counts[1..].iter().sum();
-
-        let taken = shared.lock.recover();
-        self.taken("lock", &taken);
-        if let Ok(guard) = &taken {
-            let mut counts = shared.locked.to_vec();
-            if guard.died().is_some() {
-                repaired(&mut counts);
-            }
-            self.rows(Counted::Lock, &counts);
-        }
-
-        let taken = shared.array.recover();
-        self.taken("array", &taken);
-        if let Ok(guard) = &taken {
-            let mut counts = guard.to_vec();
-            if guard.died().is_some() {
-                repaired(&mut counts);
-            }
-            self.rows(Counted::Array, &counts);
-        }
-
-        let taken = shared.mutex.recover();
-        self.taken("mutex", &taken);
-        if let Ok(guard) = &taken {
-            let mut counts = guard.get();
-            if guard.died().is_some() {
-                repaired(&mut counts);
-            }
-            self.rows(Counted::Mutex, &counts);
-        }
-
-        let taken = shared.rwlock.recover();
-        self.taken("rwlock", &taken);
-        if let Ok(guard) = &taken {
-            let mut counts = guard.get();
-            if guard.died().is_some() {
-                repaired(&mut counts);
-            }
-            self.rows(Counted::RwLock, &counts);
-        }
+        let taken = shared.lock.recover().map(|guard| (guard.died().is_some(), shared.locked.to_vec()));
+        self.counts("lock", Counted::Lock, taken);
+        let taken = shared.array.recover().map(|guard| (guard.died().is_some(), guard.to_vec()));
+        self.counts("array", Counted::Array, taken);
+        let taken = shared.mutex.recover().map(|guard| (guard.died().is_some(), guard.get().to_vec()));
+        self.counts("mutex", Counted::Mutex, taken);
+        let taken = shared.rwlock.recover().map(|guard| (guard.died().is_some(), guard.get().to_vec()));
+        self.counts("rwlock", Counted::RwLock, taken);
 
         let taken = shared.condition.lock().recover();
         self.taken("condition", &taken);
@@ -124,6 +91,17 @@ impl Check<'_> {
 
         let taken = shared.reentrant.try_lock();
         self.taken("reentrant", &taken);
+    }
+
+    /// Whether somebody died with the lock, and the counts under it.
+    fn counts(&mut self, name: &str, counted: Counted, taken: Result<(bool, Vec<u64>), LockError>) {
+        self.taken(name, &taken);
+        if let Ok((died, mut counts)) = taken {
+            if died {
+                repair(&mut counts);
+            }
+            self.rows(counted, &counts);
+        }
     }
 
     fn taken<G>(&mut self, name: &str, taken: &Result<G, LockError>) {

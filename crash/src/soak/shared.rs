@@ -65,6 +65,11 @@ pub(crate) fn is_whole(counts: &[u64]) -> bool {
     counts.split_first().is_some_and(|(total, rows)| *total == rows.iter().sum::<u64>())
 }
 
+/// Makes the total that of the rows.
+pub(crate) fn repair(counts: &mut [u64]) {
+    counts[0] = counts[1..].iter().sum();
+}
+
 /// Microseconds, the same for all processes.
 pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("there is such a clock");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipc_sync::{BarrierError, LockError, LockGuard, Owner, Semaphore, WaitError};
 
-use crate::shared::{Counted, Random, Shared, Slot, is_whole, now};
+use crate::shared::{Counted, Random, Shared, Slot, is_whole, now, repair};
 
 /// A thing that workers do.
 pub(crate) struct Kind {
@@ -97,21 +97,28 @@ impl Worker {
         }
     }
 
+    /// What guards a lock that was taken in a call that began at `start`; or after a death, that `recover` gives.
+    fn guard<G>(
+        &self,
+        start: u64,
+        taken: Result<G, LockError>,
+        recover: impl FnOnce() -> Result<G, LockError>,
+    ) -> G {
+        taken.unwrap_or_else(|error| {
+            self.death(error, start);
+            recover().expect("it can be recovered")
+        })
+    }
+
     fn lock(&mut self) {
         self.attempt(Counted::Lock);
         let start = now();
         let shared = self.shared.clone();
-        let guard = match shared.lock.lock() {
-            Ok(guard) => guard,
-            Err(error) => {
-                self.death(error, start);
-                shared.lock.recover().expect("it can be recovered")
-            }
-        };
+        let guard = self.guard(start, shared.lock.lock(), || shared.lock.recover());
         let table = &shared.locked;
         let mut counts = table.to_vec();
         if guard.died().is_some() {
-            counts[0] = counts[1..].iter().sum();
+            repair(&mut counts);
             table.set(0, counts[0]).expect("there is one");
             guard.repaired();
         }
@@ -161,13 +168,7 @@ impl Worker {
         self.attempt(Counted::Array);
         let start = now();
         let shared = self.shared.clone();
-        let guard = match shared.array.lock() {
-            Ok(guard) => guard,
-            Err(error) => {
-                self.death(error, start);
-                shared.array.recover().expect("it can be recovered")
-            }
-        };
+        let guard = self.guard(start, shared.array.lock(), || shared.array.recover());
         if guard.died().is_some() {
             guard.set(0, guard.to_vec()[1..].iter().sum()).expect("there is one");
             guard.repaired();
@@ -184,16 +185,10 @@ impl Worker {
         self.attempt(Counted::Mutex);
         let start = now();
         let shared = self.shared.clone();
-        let guard = match shared.mutex.lock() {
-            Ok(guard) => guard,
-            Err(error) => {
-                self.death(error, start);
-                shared.mutex.recover().expect("it can be recovered")
-            }
-        };
+        let guard = self.guard(start, shared.mutex.lock(), || shared.mutex.recover());
         let mut counts = guard.get();
         if guard.died().is_some() {
-            counts[0] = counts[1..].iter().sum();
+            repair(&mut counts);
             guard.set(counts);
             guard.repaired();
         }
@@ -223,16 +218,10 @@ impl Worker {
         }
         self.attempt(Counted::RwLock);
         let start = now();
-        let guard = match shared.rwlock.write() {
-            Ok(guard) => guard,
-            Err(error) => {
-                self.death(error, start);
-                shared.rwlock.recover().expect("it can be recovered")
-            }
-        };
+        let guard = self.guard(start, shared.rwlock.write(), || shared.rwlock.recover());
         let mut counts = guard.get();
         if guard.died().is_some() {
-            counts[0] = counts[1..].iter().sum();
+            repair(&mut counts);
             guard.set(counts);
             guard.repaired();
         }
