@@ -372,7 +372,7 @@ impl Condition {
     }
 
     /// A waiter that died after it was notified: its notification becomes this one's, and so does its place, in one step:
-    /// whoever is killed when, the notification is neither lost nor doubled. Whether there was one.
+    /// whoever is killed when, the notification is neither lost nor doubled. Whether this one is notified now.
     fn inherit(&self, index: &mut usize, me: Id) -> bool {
         let waiters = &self.place.words.waiters;
         let dead = waiters.iter().enumerate().find_map(|(place, waiter)| {
@@ -389,24 +389,22 @@ impl Condition {
         if waiters[place].word.compare_exchange(w, me.word() | NOTIFIED, AcqRel, Relaxed).is_err() {
             return false;
         }
-        // Acquire: with the Release of `tell`, as in `wait_at`.
-        let own = waiters[*index].word.swap(0, AcqRel);
-        *index = place;
-        if own & NOTIFIED != 0 {
-            // It was notified at that moment itself, and has two now. The other is for somebody else.
-            self.pass_on();
-        }
-        true
-    }
-
-    /// Notifies one that waits, for one that was notified twice.
-    fn pass_on(&self) {
-        for waiter in &self.place.words.waiters {
-            let w = waiter.word.load(Relaxed);
-            if Id::of(w).is_some() && w & NOTIFIED == 0 && self.tell(waiter) {
-                return;
+        let own = &waiters[*index].word;
+        let mut mine = own.load(Relaxed);
+        while mine & NOTIFIED == 0 {
+            // Relaxed: nothing is read on the strength of it; who notifies finds the place empty.
+            match own.compare_exchange(mine, 0, Relaxed, Relaxed) {
+                Ok(_) => {
+                    *index = place;
+                    return true;
+                }
+                Err(now) => mine = now,
             }
         }
+        // It was notified at that moment itself, and has two now. The other one stays the dead one's, for another heir: no
+        // notification is ever outside of a word. Release: with the Acquire above, of that one.
+        waiters[place].word.store(w, Release);
+        true
     }
 
     /// Notifies one that is there. Whether it is alive, and was not notified already; a dead one's place is free then.

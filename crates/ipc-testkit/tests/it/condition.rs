@@ -1,8 +1,11 @@
 //! The condition: `Condition` of docs/shm-layout.md. Its lock is taken in one step here, by whoever finds it free or its
-//! owner dead; `lock` has the rest.
+//! owner dead; `lock` has the rest. Here a sleeper takes over from the dead with the lock; how that is done without it,
+//! while others take places and notify, is in `places`.
 //!
 //! A notification is a token: made by a notifier, carried in a waiter's word, used up by the waiter that returns. None
 //! may be lost while somebody waits, and no more may be used up than were made.
+
+mod places;
 
 use ipc_testkit::model::{Fault, Model, Steps};
 

@@ -14,6 +14,7 @@
 //! | lock | 4 once, 2, at any time, flags lost | 1,753,998 | 2 |
 //! | liveness | 3 on 2 seats, 3, at any time, flags lost | 1,026,199 | 1 |
 //! | condition | 4 waiters and a notifier of two, 2, one a kill | 16,606,810 | 36 |
+//! | condition, places | 3 waiters and a notifier of two that waits, 2, at any time | 7,276,786 | 14 |
 //! | rwlock | 2 writers and 2 readers, none, none | 2,115,878 | 2 |
 //! | rwlock | a writer and 3 readers, 1, one a kill | 5,503,505 | 10 |
 //! | rwlock | 2 writers and a reader, 2, at any time, flags lost | 854,830 | 1 |
