@@ -38,7 +38,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU64, fence};
-use loom::thread::{self, Thread};
+use loom::thread::{self, JoinHandle, Thread};
 
 use super::event::{HalfWord, Sleeps};
 use super::{Word, World};
@@ -89,19 +89,24 @@ impl Op {
     fn gives_back(&self) -> bool {
         self.act == Act::Cas && Id::of(self.from).is_some() && Id::of(self.to).is_none()
     }
-    fn no_acquire(&mut self) {
+    fn no_acquire_if(&mut self, so: bool) {
         self.ordering = match self.ordering {
-            Acquire => Relaxed,
-            AcqRel => Release,
+            Acquire if so => Relaxed,
+            AcqRel if so => Release,
             other => other,
         };
     }
-    fn no_release(&mut self) {
+    fn no_release_if(&mut self, so: bool) {
         self.ordering = match self.ordering {
-            Release => Relaxed,
-            AcqRel => Acquire,
+            Release if so => Relaxed,
+            AcqRel if so => Acquire,
             other => other,
         };
+    }
+    fn relax_if(&mut self, so: bool) {
+        if so {
+            self.ordering = Relaxed;
+        }
     }
 }
 
@@ -393,6 +398,17 @@ impl Sleeps<Cell> for View {
     }
     fn sleep(&self, word: &Cell, expected: u32, nap: &mut Nap) -> io::Result<Rest> {
         Ok(self.kernel.sleep(word, expected.into(), None, self.patient, nap))
+    }
+}
+
+fn spawn<T: 'static>(shared: &Rc<T>, f: impl FnOnce(&T) + 'static) -> JoinHandle<()> {
+    let shared = Rc::clone(shared);
+    thread::spawn(move || f(&shared))
+}
+
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().expect("a thread");
     }
 }
 

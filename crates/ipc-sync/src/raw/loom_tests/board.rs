@@ -108,11 +108,6 @@ impl World<Cell> for Seat {
 
 const OTHER: usize = 2;
 
-fn spawn(seat: &Rc<Seat>, f: impl FnOnce(&Seat) + 'static) -> thread::JoinHandle<()> {
-    let seat = Rc::clone(seat);
-    thread::spawn(move || f(&seat))
-}
-
 /// Somebody sits down where another one has died, and takes a lock. Nobody who finds it in the word takes it for dead.
 fn newcomer() {
     let seat = Seat::new(OWNER_DIED);
@@ -126,27 +121,15 @@ fn newcomer() {
     assert_eq!(seat.take(me), Taken::Free, "wrong: taken from a living one");
     seat.data.add(1);
     assert!(lock::release(&seat.word, me, &*seat));
-    other.join().expect("a thread");
+    join([other]);
     assert_eq!(seat.data.get(), 2);
 }
 
 #[test]
 fn a_newcomer_is_not_taken_for_dead() {
     holds(OF_FEW_STEPS, newcomer);
-    fails(
-        How::Wrong,
-        |op| {
-            if op.takes() {
-                op.no_release()
-            }
-        },
-        newcomer,
-    );
-    let no_fence: Mutant = |op| {
-        if op.act == Act::Fence && op.ordering == Acquire {
-            op.ordering = Relaxed
-        }
-    };
+    fails(How::Wrong, |op| op.no_release_if(op.takes()), newcomer);
+    let no_fence: Mutant = |op| op.relax_if(op.act == Act::Fence && op.ordering == Acquire);
     fails(How::Wrong, no_fence, newcomer);
 }
 
@@ -161,8 +144,7 @@ fn proof(learns: fn(&Seat)) {
     if World::<Cell>::dead(&*seat, id(1)) {
         assert_eq!(seat.data.get(), 1);
     }
-    first.join().expect("a thread");
-    other.join().expect("a thread");
+    join([first, other]);
 }
 
 fn by_patrol() {
@@ -187,7 +169,7 @@ fn by_itself() {
     if World::<Cell>::dead(&*seat, id(1)) {
         assert_eq!(seat.data.get(), 1);
     }
-    first.join().expect("a thread");
+    join([first]);
 }
 
 #[test]
@@ -195,60 +177,12 @@ fn who_believes_a_death_sees_what_was_done_before() {
     holds(OF_FEW_STEPS, by_patrol);
     holds(OF_FEW_STEPS, by_the_next_one);
     holds(OF_FEW_STEPS, by_itself);
-    fails(
-        How::Race,
-        |op| {
-            if op.is("gone", Act::Rmw) {
-                op.no_release()
-            }
-        },
-        by_patrol,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("gone", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        by_patrol,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("epoch", Act::Store) {
-                op.no_release()
-            }
-        },
-        by_the_next_one,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("epoch", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        by_the_next_one,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("live", Act::Rmw) {
-                op.no_release()
-            }
-        },
-        by_itself,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("live", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        by_itself,
-    );
+    fails(How::Race, |op| op.no_release_if(op.is("gone", Act::Rmw)), by_patrol);
+    fails(How::Race, |op| op.no_acquire_if(op.is("gone", Act::Load)), by_patrol);
+    fails(How::Race, |op| op.no_release_if(op.is("epoch", Act::Store)), by_the_next_one);
+    fails(How::Race, |op| op.no_acquire_if(op.is("epoch", Act::Load)), by_the_next_one);
+    fails(How::Race, |op| op.no_release_if(op.is("live", Act::Rmw)), by_itself);
+    fails(How::Race, |op| op.no_acquire_if(op.is("live", Act::Load)), by_itself);
 }
 
 /// The entry of a process id is used again: it is not taken for that of the one before.
@@ -257,7 +191,7 @@ fn process_ids() {
     let others = spawn(&seat, |seat| (0..2).for_each(|_| _ = seat.attach()));
     let pid = seat.pid_of(id(1));
     assert!(matches!(pid, None | Some(1001)), "wrong process: {pid:?}");
-    others.join().expect("a thread");
+    join([others]);
 }
 
 /// Who is found in a word has a process id that is its own.
@@ -272,29 +206,13 @@ fn process_id_of_an_owner() {
         assert!(!World::<Cell>::dead(&*seat, owner), "wrong: alive");
         assert_eq!(seat.pid_of(owner), Some(1002), "wrong process");
     }
-    other.join().expect("a thread");
+    join([other]);
 }
 
 #[test]
 fn process_ids_are_those_of_the_owner() {
     holds(OF_FEW_STEPS, process_ids);
     holds(OF_FEW_STEPS, process_id_of_an_owner);
-    fails(
-        How::Wrong,
-        |op| {
-            if op.is("pid", Act::Store) {
-                op.no_release()
-            }
-        },
-        process_ids,
-    );
-    fails(
-        How::Wrong,
-        |op| {
-            if op.is("pid", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        process_ids,
-    );
+    fails(How::Wrong, |op| op.no_release_if(op.is("pid", Act::Store)), process_ids);
+    fails(How::Wrong, |op| op.no_acquire_if(op.is("pid", Act::Load)), process_ids);
 }

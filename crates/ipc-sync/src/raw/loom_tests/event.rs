@@ -30,11 +30,6 @@ impl Event {
     }
 }
 
-fn spawn(event: &Rc<Event>, f: impl FnOnce(&Event) + 'static) -> thread::JoinHandle<()> {
-    let event = Rc::clone(event);
-    thread::spawn(move || f(&event))
-}
-
 /// What was written before it was set is seen by all who wait.
 fn two_wait() {
     two_wait_of(u32::MAX);
@@ -49,7 +44,7 @@ fn two_wait_of(most: u32) {
     let others = [1, 2].map(|_| spawn(&event, waits));
     event.data.add(1);
     event.set();
-    others.into_iter().for_each(|other| other.join().expect("a thread"));
+    join(others);
 }
 
 /// Set and cleared at once: who waits already does not miss it.
@@ -67,7 +62,7 @@ fn pulse() {
     event.data.add(1);
     event.set();
     raw::clear(&event.word);
-    other.join().expect("a thread");
+    join([other]);
 }
 
 /// One writes when it finds the event cleared, and sets it; the other reads when it finds it set, and clears it.
@@ -87,7 +82,7 @@ fn to_and_fro() {
         event.data.add(1);
         event.set();
     }
-    other.join().expect("a thread");
+    join([other]);
 }
 
 /// Several look whether it is set, and take it by clearing it: one of them gets what was written.
@@ -102,7 +97,7 @@ fn taken_by_clearing() {
     event.data.add(1);
     event.set();
     takes(&event);
-    other.join().expect("a thread");
+    join([other]);
     assert_eq!(event.data.get(), 2);
 }
 
@@ -123,7 +118,7 @@ fn one_gives_up() {
     });
     event.data.add(1);
     event.set();
-    [impatient, patient].into_iter().for_each(|other| other.join().expect("a thread"));
+    join([impatient, patient]);
 }
 
 #[test]
@@ -131,42 +126,10 @@ fn who_waits_sees_what_was_written() {
     holds(OF_THREE, two_wait);
     holds(OF_TWO, pulse);
     holds(OF_THREE, one_gives_up);
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Cas {
-                op.no_release()
-            }
-        },
-        two_wait,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Load {
-                op.no_acquire()
-            }
-        },
-        two_wait,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Cas {
-                op.no_release()
-            }
-        },
-        pulse,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Load {
-                op.no_acquire()
-            }
-        },
-        pulse,
-    );
+    fails(How::Race, |op| op.no_release_if(op.act == Act::Cas), two_wait);
+    fails(How::Race, |op| op.no_acquire_if(op.act == Act::Load), two_wait);
+    fails(How::Race, |op| op.no_release_if(op.act == Act::Cas), pulse);
+    fails(How::Race, |op| op.no_acquire_if(op.act == Act::Load), pulse);
 }
 
 #[test]
@@ -186,31 +149,7 @@ fn who_waits_is_woken() {
 fn who_clears_has_seen_and_has_read() {
     holds(OF_TWO, to_and_fro);
     holds(OF_TWO, taken_by_clearing);
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Rmw {
-                op.no_acquire()
-            }
-        },
-        taken_by_clearing,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Rmw {
-                op.no_release()
-            }
-        },
-        to_and_fro,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.act == Act::Load {
-                op.no_acquire()
-            }
-        },
-        to_and_fro,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.act == Act::Rmw), taken_by_clearing);
+    fails(How::Race, |op| op.no_release_if(op.act == Act::Rmw), to_and_fro);
+    fails(How::Race, |op| op.no_acquire_if(op.act == Act::Load), to_and_fro);
 }

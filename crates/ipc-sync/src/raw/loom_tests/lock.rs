@@ -37,17 +37,6 @@ impl Lock {
     }
 }
 
-fn spawn(lock: &Rc<Lock>, f: impl FnOnce(&Lock) + 'static) -> thread::JoinHandle<()> {
-    let lock = Rc::clone(lock);
-    thread::spawn(move || f(&lock))
-}
-
-fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
-    for thread in threads {
-        thread.join().expect("a thread");
-    }
-}
-
 /// Two threads, each of them twice: also one that comes while another is about to leave or to sleep.
 fn two() {
     let lock = Lock::new(0, Kernel::new());
@@ -71,53 +60,13 @@ fn three() {
 fn one_at_a_time() {
     holds(OF_TWO, two);
     holds(OF_THREE, three);
-    fails(
-        How::Race,
-        |op| {
-            if op.takes() {
-                op.no_acquire()
-            }
-        },
-        two,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.takes()), two);
     // By the slow path alone: what one takes who has slept, or finds a sleeper's mark.
-    fails(
-        How::Race,
-        |op| {
-            if op.takes() && op.to & W != 0 {
-                op.no_acquire()
-            }
-        },
-        two,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.gives_back() {
-                op.no_release()
-            }
-        },
-        two,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.takes() && op.to & W != 0), two);
+    fails(How::Race, |op| op.no_release_if(op.gives_back()), two);
     // Without sleepers, and with.
-    fails(
-        How::Race,
-        |op| {
-            if op.gives_back() && op.from & W == 0 {
-                op.no_release()
-            }
-        },
-        two,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.gives_back() && op.from & W != 0 {
-                op.no_release()
-            }
-        },
-        two,
-    );
+    fails(How::Race, |op| op.no_release_if(op.gives_back() && op.from & W == 0), two);
+    fails(How::Race, |op| op.no_release_if(op.gives_back() && op.from & W != 0), two);
 }
 
 #[test]
@@ -209,43 +158,11 @@ fn what_is_taken_from_the_dead() {
     holds(OF_TWO, death);
     holds(OF_TWO, || death_without_proof(OnDeath::Recover));
     holds(OF_TWO, || death_without_proof(OnDeath::Pass));
-    fails(
-        How::Race,
-        |op| {
-            if op.is("gone", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        death,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("gone", Act::Store) {
-                op.no_release()
-            }
-        },
-        death,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.is("gone", Act::Load)), death);
+    fails(How::Race, |op| op.no_release_if(op.is("gone", Act::Store)), death);
     // The word itself orders what living ones have done.
-    fails(
-        How::Race,
-        |op| {
-            if op.takes_over() {
-                op.no_acquire()
-            }
-        },
-        || death_without_proof(OnDeath::Recover),
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.takes_over() {
-                op.no_acquire()
-            }
-        },
-        || death_without_proof(OnDeath::Pass),
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.takes_over()), || death_without_proof(OnDeath::Recover));
+    fails(How::Race, |op| op.no_acquire_if(op.takes_over()), || death_without_proof(OnDeath::Pass));
 }
 
 /// A death, one that recovers and leaves it as it is, and the next one.
@@ -297,40 +214,8 @@ fn given_up() {
 fn what_was_left_or_given_up() {
     holds(OF_TWO, unrepaired);
     holds(OF_TWO, given_up);
-    fails(
-        How::Race,
-        |op| {
-            if op.takes_unrepaired() {
-                op.no_acquire()
-            }
-        },
-        unrepaired,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.gives_back() {
-                op.no_release()
-            }
-        },
-        unrepaired,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.gives_back() {
-                op.no_release()
-            }
-        },
-        given_up,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.takes() {
-                op.no_acquire()
-            }
-        },
-        given_up,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.takes_unrepaired()), unrepaired);
+    fails(How::Race, |op| op.no_release_if(op.gives_back()), unrepaired);
+    fails(How::Race, |op| op.no_release_if(op.gives_back()), given_up);
+    fails(How::Race, |op| op.no_acquire_if(op.takes()), given_up);
 }

@@ -43,17 +43,6 @@ impl Object {
     }
 }
 
-fn spawn(object: &Rc<Object>, f: impl FnOnce(&Object) + 'static) -> thread::JoinHandle<()> {
-    let object = Rc::clone(object);
-    thread::spawn(move || f(&object))
-}
-
-fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
-    for thread in threads {
-        thread.join().expect("a thread");
-    }
-}
-
 const SLEEPERS: u64 = 1 << 31;
 
 impl Object {
@@ -124,24 +113,8 @@ fn permits() {
     holds(OF_TWO, one_permit);
     // What it protects is seen too late: the data, the number of permits, or the mark of a sleeper.
     for model in [one_permit, semaphore] {
-        fails(
-            How::RaceOrStuck,
-            |op| {
-                if op.role == "latch" && op.takes() {
-                    op.no_acquire()
-                }
-            },
-            model,
-        );
-        fails(
-            How::RaceOrStuck,
-            |op| {
-                if op.role == "latch" && op.gives_back() {
-                    op.no_release()
-                }
-            },
-            model,
-        );
+        fails(How::RaceOrStuck, |op| op.no_acquire_if(op.role == "latch" && op.takes()), model);
+        fails(How::RaceOrStuck, |op| op.no_release_if(op.role == "latch" && op.gives_back()), model);
     }
 }
 
@@ -199,30 +172,10 @@ fn condition() {
 #[test]
 fn conditions() {
     holds(OF_FEW_STEPS, condition);
-    fails(
-        How::Race,
-        |op| {
-            if op.role == "latch" && op.takes() {
-                op.no_acquire()
-            }
-        },
-        condition,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.role == "latch" && op.gives_back() {
-                op.no_release()
-            }
-        },
-        condition,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.role == "latch" && op.takes()), condition);
+    fails(How::Race, |op| op.no_release_if(op.role == "latch" && op.gives_back()), condition);
     // The lock says it all: of the waiter's own word nothing but the value counts.
-    let word: Mutant = |op| {
-        if op.role == "word" {
-            op.ordering = Relaxed
-        }
-    };
+    let word: Mutant = |op| op.relax_if(op.role == "word");
     holds_without(word, condition);
 }
 
@@ -283,41 +236,9 @@ fn barrier() {
 #[test]
 fn barriers() {
     holds(OF_FEW_STEPS, barrier);
-    fails(
-        How::Race,
-        |op| {
-            if op.is("word", Act::Cas) {
-                op.no_release()
-            }
-        },
-        barrier,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("word", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        barrier,
-    );
+    fails(How::Race, |op| op.no_release_if(op.is("word", Act::Cas)), barrier);
+    fails(How::Race, |op| op.no_acquire_if(op.is("word", Act::Load)), barrier);
     // Who comes second sees by the latch who came first, or waits for ever as well.
-    fails(
-        How::Stuck,
-        |op| {
-            if op.role != "word" {
-                op.no_acquire()
-            }
-        },
-        barrier,
-    );
-    fails(
-        How::Stuck,
-        |op| {
-            if op.role != "word" {
-                op.no_release()
-            }
-        },
-        barrier,
-    );
+    fails(How::Stuck, |op| op.no_acquire_if(op.role != "word"), barrier);
+    fails(How::Stuck, |op| op.no_release_if(op.role != "word"), barrier);
 }

@@ -69,17 +69,6 @@ impl Lock {
     }
 }
 
-fn spawn(lock: &Rc<Lock>, f: impl FnOnce(&Lock) + 'static) -> thread::JoinHandle<()> {
-    let lock = Rc::clone(lock);
-    thread::spawn(move || f(&lock))
-}
-
-fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
-    for thread in threads {
-        thread.join().expect("a thread");
-    }
-}
-
 /// One that reads twice, and one that writes.
 fn reader_and_writer() {
     let lock = Lock::new(1, Kernel::new());
@@ -132,23 +121,11 @@ fn readers_or_a_writer() {
 
 #[test]
 fn the_fence_lets_one_see_the_other() {
-    let dropped: Mutant = |op| {
-        if op.act == Act::Fence {
-            op.ordering = Relaxed
-        }
-    };
+    let dropped: Mutant = |op| op.relax_if(op.act == Act::Fence);
     fails(How::Race, dropped, reader_and_writer);
     // The reader's comes after its place, the writer's after its word or the phase.
-    let readers: Mutant = |op| {
-        if op.is("place", Act::Fence) {
-            op.ordering = Relaxed
-        }
-    };
-    let writers: Mutant = |op| {
-        if op.act == Act::Fence && op.role != "place" {
-            op.ordering = Relaxed
-        }
-    };
+    let readers: Mutant = |op| op.relax_if(op.is("place", Act::Fence));
+    let writers: Mutant = |op| op.relax_if(op.act == Act::Fence && op.role != "place");
     fails(How::Race, readers, reader_and_writer);
     fails(How::Race, writers, reader_and_writer);
     let weaker: Mutant = |op| {
@@ -162,50 +139,19 @@ fn the_fence_lets_one_see_the_other() {
 #[test]
 fn what_was_written_is_read() {
     // The writer's release, and what readers and the next writer take.
-    let release: Mutant = |op| {
-        if op.role == "writer" && op.gives_back() {
-            op.no_release()
-        }
-    };
+    let release: Mutant = |op| op.no_release_if(op.role == "writer" && op.gives_back());
     fails(How::Race, release, reader_and_writer);
     fails(How::Race, release, two_writers);
     // The writer's fence acquires as well.
-    holds_without(
-        |op| {
-            if op.role == "writer" && op.takes() {
-                op.no_acquire()
-            }
-        },
-        two_writers,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("writer", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        reader_and_writer,
-    );
+    holds_without(|op| op.no_acquire_if(op.role == "writer" && op.takes()), two_writers);
+    fails(How::Race, |op| op.no_acquire_if(op.is("writer", Act::Load)), reader_and_writer);
 }
 
 #[test]
 fn what_was_read_is_not_overwritten() {
-    let release: Mutant = |op| {
-        if op.role == "place" && op.gives_back() {
-            op.no_release()
-        }
-    };
+    let release: Mutant = |op| op.no_release_if(op.role == "place" && op.gives_back());
     fails(How::Race, release, reader_and_writer);
-    fails(
-        How::Race,
-        |op| {
-            if op.is("place", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        reader_and_writer,
-    );
+    fails(How::Race, |op| op.no_acquire_if(op.is("place", Act::Load)), reader_and_writer);
 }
 
 #[test]
@@ -312,56 +258,12 @@ fn deaths() {
     holds(OF_TWO, reader_dies);
     holds(OF_TWO, next_writer);
     // Whoever believes a death sees all that the dead one has done: its phase, and its data.
-    fails(
-        How::Wrong,
-        |op| {
-            if op.is("gone", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        writer_dies,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("gone", Act::Store) {
-                op.no_release()
-            }
-        },
-        writer_dies,
-    );
+    fails(How::Wrong, |op| op.no_acquire_if(op.is("gone", Act::Load)), writer_dies);
+    fails(How::Race, |op| op.no_release_if(op.is("gone", Act::Store)), writer_dies);
     // Who takes a dead writer out passes on what it has seen of it.
-    fails(
-        How::Race,
-        |op| {
-            if op.role == "writer" && op.gives_back() {
-                op.no_release()
-            }
-        },
-        writer_dies_late,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("writer", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        writer_dies_early,
-    );
-    fails(
-        How::Race,
-        |op| {
-            if op.is("place", Act::Load) {
-                op.no_acquire()
-            }
-        },
-        reader_dies,
-    );
-    let no_fence: Mutant = |op| {
-        if op.act == Act::Fence && op.ordering == Acquire {
-            op.ordering = Relaxed;
-        }
-    };
+    fails(How::Race, |op| op.no_release_if(op.role == "writer" && op.gives_back()), writer_dies_late);
+    fails(How::Race, |op| op.no_acquire_if(op.is("writer", Act::Load)), writer_dies_early);
+    fails(How::Race, |op| op.no_acquire_if(op.is("place", Act::Load)), reader_dies);
+    let no_fence: Mutant = |op| op.relax_if(op.act == Act::Fence && op.ordering == Acquire);
     fails(How::Wrong, no_fence, next_writer);
 }
