@@ -11,12 +11,12 @@ use std::marker::PhantomData;
 use std::mem::size_of;
 use std::time::Duration;
 
-use ipc_sync::object::{Fresh, Object, Opening};
+use ipc_sync::object::{Fresh, Object};
 use ipc_sync::options::LockOptions;
 use ipc_sync::{Condition, Lock, LockError, LockGuard, OpenError, Owner};
 
 use crate::Plain;
-use crate::typed::{self, travels};
+use crate::typed::{self, named_value, travels};
 
 /// A value of a plain type that processes share, and touch one at a time.
 ///
@@ -45,49 +45,7 @@ impl<T> Clone for Mutex<T> {
 impl<T: Plain> Mutex<T> {
     const LEN: usize = Lock::LEN + size_of::<T>();
 
-    /// A new one without a name.
-    ///
-    /// # Errors
-    /// [`OpenError::NoSpace`], [`OpenError::Io`].
-    pub fn new(value: T) -> Result<Self, OpenError> {
-        Mutex::of(Object::new_with(Self::LEN, |fresh| Self::prepare(fresh, value))?)
-    }
-
-    /// Makes one with a name, which other processes of this user can [`open`](Self::open). The name goes with the last
-    /// of those who have it, also if they are killed.
-    ///
-    /// # Errors
-    /// [`OpenError::AlreadyExists`] if somebody has one of that name, and what else [`OpenError`] says.
-    pub fn create(name: &str, value: T) -> Result<Self, OpenError> {
-        let init = |fresh: &Fresh<'_>| Self::prepare(fresh, value);
-        Mutex::of(typed::named::<T>(Opening::Create, "mutex", name, Self::LEN, init)?)
-    }
-
-    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
-    ///
-    /// # Errors
-    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
-    pub fn remove(name: &str) -> Result<(), OpenError> {
-        ipc_sync::remove("mutex", name)
-    }
-
-    /// Opens the one of that name.
-    ///
-    /// # Errors
-    /// [`OpenError::NotFound`]; [`OpenError::Mismatch`] if it holds a value of another type; and what else
-    /// [`OpenError`] says.
-    pub fn open(name: &str) -> Result<Self, OpenError> {
-        Mutex::of(typed::named::<T>(Opening::Open, "mutex", name, Self::LEN, |_| Ok(()))?)
-    }
-
-    /// Opens the one of that name, or makes it. Of several processes that do so at once, all get the same.
-    ///
-    /// # Errors
-    /// As of [`create`](Self::create) and [`open`](Self::open).
-    pub fn open_or_create(name: &str, value: T) -> Result<Self, OpenError> {
-        let init = |fresh: &Fresh<'_>| Self::prepare(fresh, value);
-        Mutex::of(typed::named::<T>(Opening::OpenOrCreate, "mutex", name, Self::LEN, init)?)
-    }
+    named_value!("mutex", T);
 
     fn prepare(fresh: &Fresh<'_>, value: T) -> io::Result<()> {
         LockOptions::default().prepare(fresh)?;

@@ -11,11 +11,11 @@ use std::marker::PhantomData;
 use std::mem::size_of;
 use std::time::Duration;
 
-use ipc_sync::object::{Fresh, Object, Opening};
+use ipc_sync::object::{Fresh, Object};
 use ipc_sync::{self as sync, LockError, OpenError, Owner};
 
 use crate::Plain;
-use crate::typed::{self, travels};
+use crate::typed::{self, named_value, travels};
 
 /// A value of a plain type that processes share: many read it at once, or one writes it.
 ///
@@ -44,49 +44,7 @@ impl<T> Clone for RwLock<T> {
 impl<T: Plain> RwLock<T> {
     const LEN: usize = sync::RwLock::LEN + size_of::<T>();
 
-    /// A new one without a name.
-    ///
-    /// # Errors
-    /// [`OpenError::NoSpace`], [`OpenError::Io`].
-    pub fn new(value: T) -> Result<Self, OpenError> {
-        RwLock::of(Object::new_with(Self::LEN, |fresh| Self::prepare(fresh, value))?)
-    }
-
-    /// Makes one with a name, which other processes of this user can [`open`](Self::open). The name goes with the last
-    /// of those who have it, also if they are killed.
-    ///
-    /// # Errors
-    /// [`OpenError::AlreadyExists`] if somebody has one of that name, and what else [`OpenError`] says.
-    pub fn create(name: &str, value: T) -> Result<Self, OpenError> {
-        let init = |fresh: &Fresh<'_>| Self::prepare(fresh, value);
-        RwLock::of(typed::named::<T>(Opening::Create, "rwlock-of", name, Self::LEN, init)?)
-    }
-
-    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
-    ///
-    /// # Errors
-    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
-    pub fn remove(name: &str) -> Result<(), OpenError> {
-        ipc_sync::remove("rwlock-of", name)
-    }
-
-    /// Opens the one of that name.
-    ///
-    /// # Errors
-    /// [`OpenError::NotFound`]; [`OpenError::Mismatch`] if it holds a value of another type; and what else
-    /// [`OpenError`] says.
-    pub fn open(name: &str) -> Result<Self, OpenError> {
-        RwLock::of(typed::named::<T>(Opening::Open, "rwlock-of", name, Self::LEN, |_| Ok(()))?)
-    }
-
-    /// Opens the one of that name, or makes it. Of several processes that do so at once, all get the same.
-    ///
-    /// # Errors
-    /// As of [`create`](Self::create) and [`open`](Self::open).
-    pub fn open_or_create(name: &str, value: T) -> Result<Self, OpenError> {
-        let init = |fresh: &Fresh<'_>| Self::prepare(fresh, value);
-        RwLock::of(typed::named::<T>(Opening::OpenOrCreate, "rwlock-of", name, Self::LEN, init)?)
-    }
+    named_value!("rwlock-of", T);
 
     fn prepare(fresh: &Fresh<'_>, value: T) -> io::Result<()> {
         sync::RwLock::prepare(fresh)?;

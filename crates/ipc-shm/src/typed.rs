@@ -93,6 +93,64 @@ pub(crate) fn write<T: Plain>(object: &Object, offset: usize, value: &T) {
     let _checked = object.write(offset, value.as_bytes());
 }
 
+/// `new`, `create`, `open`, `open_or_create` and `remove`, within the `impl` of a type that holds one `$value`. That has
+/// `LEN`, `prepare` (which puts the value into a fresh object) and `of` (which makes a handle of its object).
+macro_rules! named_value {
+    ($kind:literal, $value:ty) => {
+        /// A new one without a name.
+        ///
+        /// # Errors
+        /// [`OpenError::NoSpace`], [`OpenError::Io`].
+        pub fn new(value: $value) -> Result<Self, OpenError> {
+            Self::of(Object::new_with(Self::LEN, |fresh| Self::prepare(fresh, value))?)
+        }
+
+        /// Makes one with a name, which other processes of this user can [`open`](Self::open). The name goes with the
+        /// last of those who have it, also if they are killed.
+        ///
+        /// # Errors
+        /// [`OpenError::AlreadyExists`] if somebody has one of that name, and what else [`OpenError`] says.
+        pub fn create(name: &str, value: $value) -> Result<Self, OpenError> {
+            Self::named(ipc_sync::object::Opening::Create, name, Some(value))
+        }
+
+        /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
+        ///
+        /// # Errors
+        /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
+        pub fn remove(name: &str) -> Result<(), OpenError> {
+            ipc_sync::remove($kind, name)
+        }
+
+        /// Opens the one of that name.
+        ///
+        /// # Errors
+        /// [`OpenError::NotFound`]; [`OpenError::Mismatch`] if it holds a value of another type; and what else
+        /// [`OpenError`] says.
+        pub fn open(name: &str) -> Result<Self, OpenError> {
+            Self::named(ipc_sync::object::Opening::Open, name, None)
+        }
+
+        /// Opens the one of that name, or makes it. Of several processes that do so at once, all get the same.
+        ///
+        /// # Errors
+        /// As of [`create`](Self::create) and [`open`](Self::open).
+        pub fn open_or_create(name: &str, value: $value) -> Result<Self, OpenError> {
+            Self::named(ipc_sync::object::Opening::OpenOrCreate, name, Some(value))
+        }
+
+        fn named(
+            opening: ipc_sync::object::Opening,
+            name: &str,
+            value: Option<$value>,
+        ) -> Result<Self, OpenError> {
+            // To open one there is no value, and nothing is made.
+            let init = |fresh: &Fresh<'_>| value.map_or(Ok(()), |value| Self::prepare(fresh, value));
+            Self::of(crate::typed::named::<$value>(opening, $kind, name, Self::LEN, init)?)
+        }
+    };
+}
+
 /// Implements serde's traits for a handle of one object of values of type `T`.
 macro_rules! travels {
     ($type:ident, $kind:literal, $len:expr) => {
@@ -112,7 +170,7 @@ macro_rules! travels {
     };
 }
 
-pub(crate) use travels;
+pub(crate) use {named_value, travels};
 
 #[cfg(test)]
 mod tests {

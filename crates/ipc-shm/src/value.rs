@@ -20,13 +20,13 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use ipc_os::map::{Word32, Word64};
-use ipc_sync::object::{Fresh, Object, Opening};
+use ipc_sync::object::{Fresh, Object};
 use ipc_sync::options::LockOptions;
 use ipc_sync::{Lock, LockError, LockGuard, OpenError};
 
 use crate::Plain;
 use crate::turn;
-use crate::typed::{self, travels};
+use crate::typed::{self, named_value, travels};
 
 /// Where the word, or the turn, is: on a cache line of its own.
 const CELL: usize = 64;
@@ -90,52 +90,7 @@ impl<T: Plain> Value<T> {
     const COPY: usize = size_of::<T>().next_multiple_of(8);
     const LEN: usize = if Self::IS_WORD { CELL + 8 } else { COPIES + 2 * Self::COPY };
 
-    /// A new one without a name.
-    ///
-    /// # Errors
-    /// [`OpenError::NoSpace`], [`OpenError::Io`].
-    pub fn new(value: T) -> Result<Self, OpenError> {
-        Value::of(Object::new_with(Self::LEN, |fresh| Self::prepare(fresh, value))?)
-    }
-
-    /// Makes one with a name, which other processes of this user can [`open`](Self::open). The name goes with the last
-    /// of those who have it, also if they are killed.
-    ///
-    /// # Errors
-    /// [`OpenError::AlreadyExists`] if somebody has one of that name, and what else [`OpenError`] says.
-    pub fn create(name: &str, value: T) -> Result<Self, OpenError> {
-        Value::of(Self::named(Opening::Create, name, Some(value))?)
-    }
-
-    /// Takes a name away on purpose: who has the object keeps it, and the name is free for another at once.
-    ///
-    /// # Errors
-    /// [`OpenError::NotFound`] if nobody has one of that name, and what else [`OpenError`] says.
-    pub fn remove(name: &str) -> Result<(), OpenError> {
-        ipc_sync::remove("value", name)
-    }
-
-    /// Opens the one of that name.
-    ///
-    /// # Errors
-    /// [`OpenError::NotFound`]; [`OpenError::Mismatch`] if it holds values of another type; and what else
-    /// [`OpenError`] says.
-    pub fn open(name: &str) -> Result<Self, OpenError> {
-        Value::of(Self::named(Opening::Open, name, None)?)
-    }
-
-    /// Opens the one of that name, or makes it. Of several processes that do so at once, all get the same.
-    ///
-    /// # Errors
-    /// As of [`create`](Self::create) and [`open`](Self::open).
-    pub fn open_or_create(name: &str, value: T) -> Result<Self, OpenError> {
-        Value::of(Self::named(Opening::OpenOrCreate, name, Some(value))?)
-    }
-
-    fn named(opening: Opening, name: &str, value: Option<T>) -> Result<Object, OpenError> {
-        let init = |fresh: &Fresh<'_>| value.map_or(Ok(()), |value| Self::prepare(fresh, value));
-        typed::named::<T>(opening, "value", name, Self::LEN, init)
-    }
+    named_value!("value", T);
 
     fn prepare(fresh: &Fresh<'_>, value: T) -> io::Result<()> {
         LockOptions::default().passes_silently(true).prepare(fresh)?;
