@@ -248,8 +248,6 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
     if two_cores {
         let peers = bench.peers(placement)?.map(RefCell::new);
         let peers = peers.as_ref();
-        let against = |subject: Subject<'static>| subject;
-        let _ = against;
         let mut ours = Subject::new("ipc", |count| run(Block::PingPong(count)))
             .against("two cache lines", Target::AtMost(2.5));
         let theirs = [
@@ -320,7 +318,9 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                 .against("raw futex", Target::AtMost(if two_cores { 1.1 } else { 1.3 })),
         ],
     )?;
-    drop(two.into_inner());
+    // The page stays until the other one has found it.
+    let Two { side: _side, control } = two.into_inner();
+    drop(control);
     server.join()??;
     Ok(())
 }
