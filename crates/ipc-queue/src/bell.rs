@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::{compiler_fence, fence};
 
 use ipc_sync::object::{Id, Nap, Object, Rest, Word32};
 
@@ -34,6 +34,23 @@ impl Bell {
     pub(crate) fn ring(&self) {
         // With the fence in `arm`.
         fence(SeqCst);
+        self.look();
+    }
+
+    /// As [`ring`](Self::ring), for who has given a latch back since: by a locked instruction, which on x86 orders as a
+    /// fence does. One more would cost as much as all the rest of a ring.
+    #[inline]
+    pub(crate) fn ring_after_latch(&self) {
+        if cfg!(target_arch = "x86_64") {
+            compiler_fence(SeqCst);
+        } else {
+            fence(SeqCst);
+        }
+        self.look();
+    }
+
+    #[inline]
+    fn look(&self) {
         let word = self.word.load(Relaxed);
         if word & SLEEPERS != 0 {
             self.ring_out(word);

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use ipc_sync::object::{Id, Latched, Nap, Object, Rest, Role};
 
@@ -78,11 +79,11 @@ impl End {
     ) -> io::Result<Waited> {
         if !wait.has_spun {
             wait.has_spun = true;
-            if !wait.nap.is_over() && self.object().spin_for_news(&ready) {
+            if !wait.is_over() && self.object().spin_for_news(&ready) {
                 return Ok(Waited::Look);
             }
         }
-        if wait.nap.is_over() {
+        if wait.is_over() {
             return Ok(Waited::TimedOut);
         }
         let armed = bell.arm();
@@ -93,12 +94,12 @@ impl End {
             // Asked first, and looked at once more then: the last one may have done something before it went.
             return Ok(if ready() { Waited::Look } else { Waited::Disconnected });
         }
-        if self.side == Side::Receiver && wait.nap.ticks() == 1 {
+        if self.side == Side::Receiver && wait.nap().ticks() == 1 {
             // Nothing has come for a while.
             self.queue.store.trim()?;
         }
         wait.has_slept = true;
-        match bell.sleep(self.object(), armed, owners, &mut wait.nap)? {
+        match bell.sleep(self.object(), armed, owners, wait.nap())? {
             // One with a name may be opened by somebody yet.
             Rest::Abandoned if self.queue.ever(self.side.other()).load(Relaxed) != 0 => Ok(Waited::Abandoned),
             // Whether there is something now is asked before the time is called over.
@@ -133,43 +134,75 @@ impl Drop for End {
     }
 }
 
-/// A call that may wait.
+/// A call that may wait. Small, and next to nothing to make: most calls do not wait.
 #[derive(Debug)]
 pub(crate) struct Wait {
-    pub(crate) nap: Nap,
-    /// Latches are held for an instant: who may not wait for anything else waits for them.
-    pub(crate) latch: Nap,
-    at_once: bool,
+    until: Until,
+    /// From the first sleep on.
+    nap: Option<Nap>,
     has_spun: bool,
     has_slept: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Forever,
+    At(Instant),
+    Now,
+}
+
 /// How long a call that must not wait waits for a latch, whose owner may have been put off its core.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Wait {
     #[inline]
     pub(crate) fn forever() -> Self {
-        Wait { nap: Nap::forever(), latch: Nap::forever(), at_once: false, has_spun: false, has_slept: false }
+        Wait { until: Until::Forever, nap: None, has_spun: false, has_slept: false }
     }
 
+    #[inline]
     pub(crate) fn none() -> Self {
-        Wait {
-            nap: Nap::none(),
-            latch: Nap::within(PATIENCE),
-            at_once: true,
-            has_spun: true,
-            has_slept: false,
+        Wait { until: Until::Now, nap: None, has_spun: true, has_slept: false }
+    }
+
+    /// A time beyond what the clock can say is for ever.
+    pub(crate) fn within(time: Duration) -> Self {
+        if time.is_zero() {
+            return Wait::none();
         }
+        let until = Instant::now().checked_add(time).map_or(Until::Forever, Until::At);
+        Wait { until, nap: None, has_spun: false, has_slept: false }
     }
 
     pub(crate) fn is_at_once(&self) -> bool {
-        self.at_once
+        self.until == Until::Now
     }
 
-    pub(crate) fn within(time: std::time::Duration) -> Self {
-        let latch = Nap::within(time.saturating_add(PATIENCE));
-        Wait { nap: Nap::within(time), latch, at_once: time.is_zero(), has_spun: false, has_slept: false }
+    fn is_over(&self) -> bool {
+        match self.until {
+            Until::Forever => false,
+            Until::At(deadline) => deadline <= Instant::now(),
+            Until::Now => true,
+        }
+    }
+
+    pub(crate) fn nap(&mut self) -> &mut Nap {
+        self.nap.get_or_insert_with(|| match self.until {
+            Until::Forever => Nap::forever(),
+            Until::At(deadline) => Nap::within(deadline.saturating_duration_since(Instant::now())),
+            Until::Now => Nap::none(),
+        })
+    }
+
+    /// For a latch: they are held for an instant, so that who may not wait for anything else waits for them.
+    pub(crate) fn latch_nap(&self) -> Nap {
+        match self.until {
+            Until::Forever => Nap::forever(),
+            Until::At(deadline) => {
+                Nap::within(deadline.saturating_duration_since(Instant::now()).saturating_add(PATIENCE))
+            }
+            Until::Now => Nap::within(PATIENCE),
+        }
     }
 }
 

@@ -59,7 +59,11 @@ const STORED: u32 = 2;
 /// What a look for a message came to.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    Message(Message),
+    /// So many bytes were put where the caller wanted them.
+    Here(usize),
+    Stored(Held, usize),
+    /// A stored message for which there was no place: copied with the latch in hand.
+    Copied(Vec<u8>),
     Empty,
     /// The next message is of the other form: it stays.
     Other,
@@ -72,21 +76,6 @@ pub(crate) enum Delivered {
     Empty,
     /// There is one, but all leases are in use.
     TooMany,
-}
-
-/// A message that was taken out.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) len: usize,
-    pub(crate) body: Body,
-}
-
-#[derive(Debug)]
-pub(crate) enum Body {
-    Here([u8; INLINE]),
-    Stored(Held),
-    /// Of a stored message for which there was no place: copied with the latch in hand.
-    Copied(Vec<u8>),
 }
 
 /// What is to be put in.
@@ -225,12 +214,12 @@ impl Queue {
     }
 
     #[inline]
-    pub(crate) fn latch_senders(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, Latched> {
+    pub(crate) fn latch_senders(&self, nap: impl FnOnce() -> Nap) -> Result<LatchGuard<'_>, Latched> {
         self.object.latch(&self.senders, nap, || self.store.set_dirty())
     }
 
     #[inline]
-    pub(crate) fn latch_receivers(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, Latched> {
+    pub(crate) fn latch_receivers(&self, nap: impl FnOnce() -> Nap) -> Result<LatchGuard<'_>, Latched> {
         self.object.latch(&self.receivers, nap, || self.store.set_dirty())
     }
 
@@ -300,16 +289,19 @@ impl Queue {
         Ok(())
     }
 
-    /// With the receivers' latch: takes the next message out, if there is one, and it is of that form. Nobody is told yet.
+    /// With the receivers' latch: takes the next message out, if there is one, and it is of that form; a short one goes to
+    /// `here`. Nobody is told yet.
     #[inline]
-    pub(crate) fn take(&self, form: Form) -> io::Result<Taken> {
+    pub(crate) fn take(&self, form: Form, here: &mut [u8; INLINE]) -> io::Result<Taken> {
         let (head, is_full) = self.first()?;
         if !is_full {
             return Ok(Taken::Empty);
         }
-        let Some(message) = self.read(head, form)? else { return Ok(Taken::Other) };
-        self.done_with(head);
-        Ok(Taken::Message(message))
+        let taken = self.read(head, form, here)?;
+        if !matches!(taken, Taken::Other) {
+            self.done_with(head);
+        }
+        Ok(taken)
     }
 
     /// With the receivers' latch: where the next message is, or will be, and whether it is there.
@@ -371,35 +363,35 @@ impl Queue {
     }
 
     #[inline]
-    fn read(&self, head: Position, wanted: Form) -> io::Result<Option<Message>> {
+    fn read(&self, head: Position, wanted: Form, here: &mut [u8; INLINE]) -> io::Result<Taken> {
         let at = self.layout.slot(head.index());
         let word = self.word(at + 8).load(Relaxed);
         let (len, kind) = (word as u32 as usize, (word >> 32) as u32);
         let form = if kind & PLAIN == 0 { Form::Encoded } else { Form::Plain };
         if form != wanted {
-            return Ok(None);
+            return Ok(Taken::Other);
         }
         if kind & STORED == 0 {
-            if len > INLINE {
-                return Err(scribbled());
-            }
-            let mut here = [0; INLINE];
-            self.object.read(at + 16, &mut here[..len])?;
-            return Ok(Some(Message { len, body: Body::Here(here) }));
+            let here = here.get_mut(..len).ok_or_else(scribbled)?;
+            self.object.read(at + 16, here)?;
+            return Ok(Taken::Here(len));
         }
+        self.adopt(at, len)
+    }
+
+    fn adopt(&self, at: usize, len: usize) -> io::Result<Taken> {
         let pages = Pages::read(self.word(at + 16).load(Relaxed), &self.layout).ok_or_else(scribbled)?;
         if len > pages.len() {
             return Err(scribbled());
         }
-        let body = match self.store.adopt(pages)? {
-            Some(held) => Body::Stored(held),
-            None => {
-                let mut bytes = vec![0; len];
-                self.object.read(pages.at(&self.layout), &mut bytes)?;
-                Body::Copied(bytes)
-            }
-        };
-        Ok(Some(Message { len, body }))
+        if let Some(held) = self.store.adopt(pages)? {
+            return Ok(Taken::Stored(held, len));
+        }
+        let mut bytes = vec![0; len];
+        self.object.read(pages.at(&self.layout), &mut bytes)?;
+        // The pages are nobody's from here on: a sweep finds them.
+        self.store.set_dirty();
+        Ok(Taken::Copied(bytes))
     }
 
     /// Whether there is a message, as far as one look tells.
@@ -429,11 +421,11 @@ impl Queue {
     }
 
     /// Pages for a message of that length, with a sweep if there are none and somebody has died.
-    pub(crate) fn pages(&self, len: usize, nap: &mut Nap) -> Result<Held, NoPages> {
-        match self.store.take(len, nap) {
+    pub(crate) fn pages(&self, len: usize, nap: impl Fn() -> Nap) -> Result<Held, NoPages> {
+        match self.store.take(len, &nap) {
             Err(NoPages::Full) if self.wants_sweep().map_err(NoPages::Io)? => {
-                self.sweep(nap)?;
-                self.store.take(len, nap)
+                self.sweep(&nap)?;
+                self.store.take(len, &nap)
             }
             done => done,
         }
@@ -444,10 +436,10 @@ impl Queue {
     }
 
     /// Finds out anew what is in use in the store.
-    fn sweep(&self, nap: &mut Nap) -> Result<(), NoPages> {
-        let _senders = self.latch_senders(nap)?;
-        let _receivers = self.latch_receivers(nap)?;
-        let _store = self.store.latched(nap)?;
+    fn sweep(&self, nap: impl Fn() -> Nap) -> Result<(), NoPages> {
+        let _senders = self.latch_senders(&nap)?;
+        let _receivers = self.latch_receivers(&nap)?;
+        let _store = self.store.latched(&nap)?;
         let full = |index: usize| {
             let at = self.layout.slot(index);
             let is_full = self.word(at).load(Acquire) & 1 != 0;

@@ -9,9 +9,13 @@ use std::time::Duration;
 use ipc_core::{Codec, DecodeError, Limits, RecvError};
 use serde::de::DeserializeOwned;
 
+use ipc_sync::object::Latched;
+
 use crate::end::{End, Wait, Waited, unlatched};
-use crate::queue::{Body, Form, Message, Taken};
+use crate::layout::INLINE;
+use crate::queue::{Form, Taken};
 use crate::sender::with_scratch;
+use crate::store::Held;
 
 /// The side of a queue that messages of type `T` come out of.
 ///
@@ -88,9 +92,10 @@ impl<T> Receiver<T> {
     }
 
     fn recv_bytes_within(&self, wait: Wait) -> Result<Vec<u8>, RecvError> {
-        let message = self.take(Form::Plain, wait)?;
+        let mut here = [0; INLINE];
+        let taken = self.take(Form::Plain, &mut here, wait)?;
         let mut bytes = Vec::new();
-        self.read(message, &mut bytes)?;
+        self.read(taken, &here, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -100,87 +105,116 @@ impl<T> Receiver<T> {
     /// [`RecvError::TooSmall`] when `buf` is too short: the error holds the whole message. Else as of
     /// [`recv_bytes`](Self::recv_bytes).
     pub fn recv_bytes_into(&self, buf: &mut [u8]) -> Result<usize, RecvError> {
-        let Message { len, body } = self.take(Form::Plain, Wait::forever())?;
+        let mut here = [0; INLINE];
+        let taken = self.take(Form::Plain, &mut here, Wait::forever())?;
+        let len = taken.len();
         let Some(into) = buf.get_mut(..len) else {
             let mut message = Vec::new();
-            self.read(Message { len, body }, &mut message)?;
+            self.read(taken, &here, &mut message)?;
             return Err(RecvError::TooSmall { message, capacity: buf.len() });
         };
-        match body {
-            Body::Here(here) => into.copy_from_slice(&here[..len]),
-            Body::Copied(bytes) => into.copy_from_slice(&bytes),
-            Body::Stored(held) => {
-                let queue = &self.end.queue;
-                let read = queue.object.read(held.pages.at(&queue.layout), into);
-                self.free(held)?;
-                read.map_err(|error| RecvError::Io(error.into()))?;
-            }
+        match taken {
+            Got::Here(len) => into.copy_from_slice(&here[..len]),
+            Got::Copied(bytes) => into.copy_from_slice(&bytes),
+            Got::Stored(held, _) => self.read_stored(held, into)?,
         }
         Ok(len)
     }
 
     /// The bytes of a message, into an empty buffer.
-    fn read(&self, message: Message, bytes: &mut Vec<u8>) -> Result<(), RecvError> {
-        match message.body {
-            Body::Here(here) => bytes.extend_from_slice(&here[..message.len]),
-            Body::Copied(copied) => *bytes = copied,
-            Body::Stored(held) => {
-                let queue = &self.end.queue;
-                bytes.resize(message.len, 0);
-                let read = queue.object.read(held.pages.at(&queue.layout), bytes);
-                self.free(held)?;
-                read.map_err(|error| RecvError::Io(error.into()))?;
+    fn read(&self, got: Got, here: &[u8; INLINE], bytes: &mut Vec<u8>) -> Result<(), RecvError> {
+        match got {
+            Got::Here(len) => bytes.extend_from_slice(&here[..len]),
+            Got::Copied(copied) => *bytes = copied,
+            Got::Stored(held, len) => {
+                bytes.resize(len, 0);
+                self.read_stored(held, bytes)?;
             }
         }
         Ok(())
     }
 
-    fn free(&self, held: crate::store::Held) -> Result<(), RecvError> {
+    /// Copies a stored message out, and gives its pages back.
+    fn read_stored(&self, held: Held, into: &mut [u8]) -> Result<(), RecvError> {
         let queue = &self.end.queue;
+        let read = queue.object.read(held.pages.at(&queue.layout), into);
         let freed = queue.store.free(held);
         queue.room.ring();
         let unfreed = |why| unlatched(why).unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-        freed.map_err(|why| RecvError::Io(unfreed(why)))
+        freed.map_err(|why| RecvError::Io(unfreed(why)))?;
+        read.map_err(|error| RecvError::Io(error.into()))
     }
 
     #[inline]
-    fn take(&self, form: Form, mut wait: Wait) -> Result<Message, RecvError> {
+    fn take(&self, form: Form, here: &mut [u8; INLINE], mut wait: Wait) -> Result<Got, RecvError> {
         let queue = &self.end.queue;
         loop {
             if queue.has_message() {
-                let latch = queue.latch_receivers(&mut wait.latch).map_err(|why| match unlatched(why) {
-                    Some(error) => RecvError::Io(error),
-                    None => empty(&wait),
-                })?;
-                let taken = queue.take(form).map_err(RecvError::Io)?;
+                let latch =
+                    queue.latch_receivers(|| wait.latch_nap()).map_err(|why| unreceived(why, &wait))?;
+                let taken = queue.take(form, here).map_err(RecvError::Io)?;
                 drop(latch);
-                match taken {
-                    Taken::Message(message) => {
-                        queue.room.ring();
-                        self.end.settle(&wait, || queue.has_message());
-                        return Ok(message);
-                    }
+                let got = match taken {
+                    Taken::Here(len) => Some(Got::Here(len)),
+                    Taken::Stored(held, len) => Some(Got::Stored(held, len)),
+                    Taken::Copied(bytes) => Some(Got::Copied(bytes)),
                     Taken::Other => {
                         self.end.settle(&wait, || true);
                         return Err(other(form));
                     }
-                    Taken::Empty => {}
+                    Taken::Empty => None,
+                };
+                if let Some(got) = got {
+                    queue.room.ring_after_latch();
+                    self.end.settle(&wait, || queue.has_message());
+                    return Ok(got);
                 }
             }
-            match self.end.wait(&mut wait, || queue.has_message()).map_err(RecvError::Io)? {
-                Waited::Look => {}
-                Waited::TimedOut => {
-                    if queue.has_message() {
-                        self.end.settle(&wait, || true);
-                    } else if self.end.is_disconnected().map_err(RecvError::Io)? && !queue.has_message() {
-                        return Err(RecvError::Disconnected);
-                    }
-                    return Err(empty(&wait));
-                }
-                Waited::Disconnected => return Err(RecvError::Disconnected),
-                Waited::Abandoned => return Err(RecvError::Abandoned),
-            }
+            self.wait(&mut wait)?;
         }
+    }
+
+    fn wait(&self, wait: &mut Wait) -> Result<(), RecvError> {
+        let queue = &self.end.queue;
+        match self.end.wait(wait, || queue.has_message()).map_err(RecvError::Io)? {
+            Waited::Look => Ok(()),
+            Waited::TimedOut => {
+                if queue.has_message() {
+                    self.end.settle(wait, || true);
+                } else if self.end.is_disconnected().map_err(RecvError::Io)? && !queue.has_message() {
+                    return Err(RecvError::Disconnected);
+                }
+                Err(empty(wait))
+            }
+            Waited::Disconnected => Err(RecvError::Disconnected),
+            Waited::Abandoned => Err(RecvError::Abandoned),
+        }
+    }
+}
+
+/// A message that was taken out.
+#[derive(Debug)]
+enum Got {
+    /// So many bytes are where the caller wanted them.
+    Here(usize),
+    Stored(Held, usize),
+    Copied(Vec<u8>),
+}
+
+impl Got {
+    fn len(&self) -> usize {
+        match self {
+            Got::Here(len) | Got::Stored(_, len) => *len,
+            Got::Copied(bytes) => bytes.len(),
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn unreceived(why: Latched, wait: &Wait) -> RecvError {
+    match unlatched(why) {
+        Some(error) => RecvError::Io(error),
+        None => empty(wait),
     }
 }
 
@@ -225,14 +259,14 @@ impl<T: DeserializeOwned> Receiver<T> {
 
     #[inline]
     fn recv_within(&self, wait: Wait) -> Result<T, RecvError> {
-        let message = self.take(Form::Encoded, wait)?;
-        if let Body::Here(here) = &message.body {
-            return Ok(self.decode(&here[..message.len])?);
+        let mut here = [0; INLINE];
+        match self.take(Form::Encoded, &mut here, wait)? {
+            Got::Here(len) => Ok(self.decode(&here[..len])?),
+            got => with_scratch(|bytes| {
+                self.read(got, &here, bytes)?;
+                Ok(self.decode(bytes)?)
+            }),
         }
-        with_scratch(|bytes| {
-            self.read(message, bytes)?;
-            Ok(self.decode(bytes)?)
-        })
     }
 
     #[inline]

@@ -102,6 +102,7 @@ impl<T> Sender<T> {
         if done.is_err() {
             // It stays taken if the queue is broken, which is what is told then.
             let _told = self.end.queue.store.free(held);
+            self.end.queue.room.ring();
         }
         done
     }
@@ -118,7 +119,7 @@ impl<T> Sender<T> {
         }
         let held = loop {
             let frees = queue.store.frees();
-            match queue.pages(bytes.len(), &mut wait.latch) {
+            match queue.pages(bytes.len(), || wait.latch_nap()) {
                 Ok(held) => break held,
                 Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees)?,
                 Err(NoPages::TimedOut) => return Err(full(wait)),
@@ -139,14 +140,14 @@ impl<T> Sender<T> {
             return Err(SendError::Disconnected);
         }
         loop {
-            let latch = queue.latch_senders(&mut wait.latch).map_err(|why| match unlatched(why) {
+            let latch = queue.latch_senders(|| wait.latch_nap()).map_err(|why| match unlatched(why) {
                 Some(error) => SendError::Io(error),
                 None => full(wait),
             })?;
             let done = queue.put(form, message).map_err(SendError::Io)?;
             drop(latch);
             if let Some(position) = done {
-                queue.items.ring();
+                queue.items.ring_after_latch();
                 self.end.settle(wait, || queue.has_room());
                 if position.is_milestone() && self.end.is_disconnected().map_err(SendError::Io)? {
                     return Err(SendError::Disconnected);

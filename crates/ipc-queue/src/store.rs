@@ -106,7 +106,7 @@ impl Store {
         })
     }
 
-    pub(crate) fn latched(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, Latched> {
+    pub(crate) fn latched(&self, nap: impl FnOnce() -> Nap) -> Result<LatchGuard<'_>, Latched> {
         self.object.latch(&self.latch, nap, || self.set_dirty())
     }
 
@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Pages for a message of that length, for this process. `Full` also if there may be more after a sweep.
-    pub(crate) fn take(&self, len: usize, nap: &mut Nap) -> Result<Held, NoPages> {
+    pub(crate) fn take(&self, len: usize, nap: impl FnOnce() -> Nap) -> Result<Held, NoPages> {
         let count = Pages::for_len(len);
         let latched = self.latched(nap)?;
         let Some(first) = self.find(count) else { return Err(NoPages::Full) };
@@ -177,7 +177,7 @@ impl Store {
 
     /// Pages that a lease names: `forget` makes it name none, in one step with their being free for a sweep.
     pub(crate) fn free_pages(&self, pages: Pages, forget: impl FnOnce()) -> Result<(), Latched> {
-        let latched = self.latched(&mut Nap::forever())?;
+        let latched = self.latched(Nap::forever)?;
         self.mark(pages, false);
         forget();
         self.frees.fetch_add(1, Relaxed);
@@ -196,7 +196,7 @@ impl Store {
 
     /// Nobody needs them any more.
     pub(crate) fn free(&self, held: Held) -> Result<(), Latched> {
-        let latched = self.latched(&mut Nap::forever())?;
+        let latched = self.latched(Nap::forever)?;
         self.let_go(held);
         self.mark(held.pages, false);
         self.frees.fetch_add(1, Relaxed);
@@ -288,7 +288,7 @@ impl Store {
         if there <= KEPT {
             return Ok(());
         }
-        let Ok(latched) = self.latched(&mut Nap::none()) else { return Ok(()) };
+        let Ok(latched) = self.latched(Nap::none) else { return Ok(()) };
         let there = (self.there.load(Relaxed) as usize).min(self.layout.pages);
         let words = 0..self.layout.pages.div_ceil(64);
         let top = words.rev().find(|index| self.word(Layout::bitmap_word(*index)).load(Relaxed) != 0);

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::end::{End, Wait, Waited, unlatched};
 use crate::lease::Due;
 use crate::queue::Delivered;
+use crate::receiver::{empty, unreceived};
 use crate::sender::with_scratch;
 
 /// The side of a work queue that messages go into: as the [`Sender`](crate::Sender) of other queues.
@@ -222,15 +223,13 @@ impl<T> Receiver<T> {
         loop {
             let mut is_out = false;
             if is_sure || is_due() {
-                let latch = queue.latch_receivers(&mut wait.latch).map_err(|why| match unlatched(why) {
-                    Some(error) => RecvError::Io(error),
-                    None => crate::receiver::empty(&wait),
-                })?;
+                let latch =
+                    queue.latch_receivers(|| wait.latch_nap()).map_err(|why| unreceived(why, &wait))?;
                 let delivered = queue.deliver(is_sure).map_err(RecvError::Io)?;
                 drop(latch);
                 match delivered {
                     Delivered::Lease(lease) => {
-                        queue.room.ring();
+                        queue.room.ring_after_latch();
                         end.settle(&wait, is_due);
                         return Ok(lease);
                     }
@@ -242,7 +241,7 @@ impl<T> Receiver<T> {
             // A message that cannot be leased now waits for an acknowledgement, which rings for nobody.
             if is_out {
                 others.push(queue.object.my_process().map_err(RecvError::Io)?);
-                wait.nap.hurry();
+                wait.nap().hurry();
             }
             let ready = || !is_out && is_due();
             match end.wait_for(&queue.items, &mut wait, ready, &others).map_err(RecvError::Io)? {
@@ -252,7 +251,7 @@ impl<T> Receiver<T> {
                     end.settle(&wait, is_due);
                     let is_over = others.is_empty() && end.is_disconnected().map_err(RecvError::Io)?;
                     let over = RecvError::Disconnected;
-                    return Err(if is_over && !is_due() { over } else { crate::receiver::empty(&wait) });
+                    return Err(if is_over && !is_due() { over } else { empty(&wait) });
                 }
                 // Who does not wait has looked after nobody so far.
                 Waited::TimedOut => is_sure = true,
@@ -296,11 +295,8 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// [`RecvError::Empty`] if there is none; [`RecvError::Decode`]; [`RecvError::Io`].
     pub fn try_recv_aside(&self) -> Result<Delivery<T>, RecvError> {
         let queue = &self.end().queue;
-        let mut wait = Wait::none();
-        let latch = queue.latch_receivers(&mut wait.latch).map_err(|why| match unlatched(why) {
-            Some(error) => RecvError::Io(error),
-            None => RecvError::Empty,
-        })?;
+        let wait = Wait::none();
+        let latch = queue.latch_receivers(|| wait.latch_nap()).map_err(|why| unreceived(why, &wait))?;
         let due = queue.leases.take_aside().map_err(RecvError::Io)?;
         drop(latch);
         match due {

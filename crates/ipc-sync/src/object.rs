@@ -325,7 +325,7 @@ impl Object {
     pub fn latch<'a>(
         &'a self,
         word: &'a AtomicU64,
-        nap: &mut Nap,
+        nap: impl FnOnce() -> Nap,
         repair: impl FnOnce(),
     ) -> Result<LatchGuard<'a>, Latched> {
         latch::latch(word, self, nap, repair)

@@ -232,7 +232,7 @@ impl Semaphore {
     }
 
     fn latched(&self, nap: &mut Nap) -> Result<LatchGuard<'_>, WaitError> {
-        latch(&self.latch, &self.object, nap, || self.repair()).map_err(|error| match error {
+        latch(&self.latch, &self.object, || nap, || self.repair()).map_err(|error| match error {
             Latched::TimedOut => WaitError::Timeout,
             Latched::Abandoned => WaitError::Abandoned,
             Latched::Io(error) => WaitError::Io(error),

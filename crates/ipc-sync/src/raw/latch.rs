@@ -1,5 +1,6 @@
 //! The lock of an object's own few words: held for an instant, never while code of users runs.
 
+use std::borrow::BorrowMut;
 use std::io;
 use std::sync::atomic::AtomicU64;
 
@@ -28,18 +29,18 @@ pub struct LatchGuard<'a> {
 }
 
 /// Takes the latch. `repair` runs first if its owner died: it makes again what is derived, from the words that commit, and
-/// may itself be cut off and repeated.
+/// may itself be cut off and repeated. `nap` is asked for only if it has to wait.
 #[inline]
-pub(crate) fn latch<'a>(
+pub(crate) fn latch<'a, N: BorrowMut<Nap>>(
     word: &'a AtomicU64,
     object: &'a Object,
-    nap: &mut Nap,
+    nap: impl FnOnce() -> N,
     repair: impl FnOnce(),
 ) -> Result<LatchGuard<'a>, Latched> {
     let me = object.me().map_err(Latched::Io)?;
     me.hold();
     if !lock::try_fast(word, me.id) {
-        match lock::acquire(word, me.id, object, OnDeath::Pass, nap) {
+        match lock::acquire(word, me.id, object, OnDeath::Pass, nap().borrow_mut()) {
             Ok(Taken::Free) => {}
             Ok(Taken::FromDead(_) | Taken::Unrepaired(_)) => repair(),
             Err(refused) => {
