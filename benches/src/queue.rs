@@ -26,8 +26,8 @@ const WORK: Duration = Duration::from_millis(1);
 const CAPACITY: usize = 1024;
 const MEBIBYTE: usize = 1 << 20;
 
-/// A message of 64 bytes, all of them plain.
-type Plain = [u64; 8];
+/// A message of 64 bytes that is encoded.
+type Numbers = [u64; 8];
 
 /// What the other process does next, so many times.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ enum Block {
     WorkAndFutex(u64),
     WorkAndQueue(u64),
     OneWay(u64),
+    OneWayEncoded(u64),
     Bytes(u64),
     /// Two threads in each of the two processes' places: this one receives.
     TwoTwo(u64),
@@ -47,8 +48,10 @@ enum Block {
 struct Shared {
     there: (Sender<u64>, Receiver<u64>),
     back: (Sender<u64>, Receiver<u64>),
-    plain: (Sender<Plain>, Receiver<Plain>),
+    numbers: (Sender<Numbers>, Receiver<Numbers>),
     bytes: (Sender<()>, Receiver<()>),
+    /// As deep as that of the other crates, whose memory is set aside: what fits into the caches is quicker.
+    large: (Sender<()>, Receiver<()>),
 }
 
 impl Shared {
@@ -56,8 +59,9 @@ impl Shared {
         Ok(Shared {
             there: bounded(CAPACITY)?,
             back: bounded(CAPACITY)?,
-            plain: bounded(CAPACITY)?,
-            bytes: bounded(16)?,
+            numbers: bounded(CAPACITY)?,
+            bytes: bounded(CAPACITY)?,
+            large: bounded(8)?,
         })
     }
 }
@@ -132,15 +136,30 @@ impl Side {
                 }
             }
             (Block::OneWay(count), true) => {
+                let mut plain = [0; 64];
                 for n in 0..count {
-                    shared.plain.0.send(&[n; 8])?;
+                    plain.fill(n as u8);
+                    shared.bytes.0.send_bytes(black_box(&plain))?;
                 }
                 check(shared.back.1.recv()?, count)?;
             }
             (Block::OneWay(count), false) => {
+                let mut plain = [0; 64];
                 for n in 0..count {
-                    let message = black_box(shared.plain.1.recv()?);
-                    check(message[7], n)?;
+                    check(shared.bytes.1.recv_bytes_into(&mut plain)? as u64, 64)?;
+                    check(black_box(&plain)[63].into(), n & 0xff)?;
+                }
+                shared.back.0.send(&count)?;
+            }
+            (Block::OneWayEncoded(count), true) => {
+                for n in 0..count {
+                    shared.numbers.0.send(black_box(&[n; 8]))?;
+                }
+                check(shared.back.1.recv()?, count)?;
+            }
+            (Block::OneWayEncoded(count), false) => {
+                for n in 0..count {
+                    check(black_box(shared.numbers.1.recv()?)[7], n)?;
                 }
                 shared.back.0.send(&count)?;
             }
@@ -148,14 +167,14 @@ impl Side {
                 buf.resize(MEBIBYTE, 0);
                 for n in 0..count {
                     buf[..8].copy_from_slice(&n.to_le_bytes());
-                    shared.bytes.0.send_bytes(buf)?;
+                    shared.large.0.send_bytes(buf)?;
                 }
                 check(shared.back.1.recv()?, count)?;
             }
             (Block::Bytes(count), false) => {
                 buf.resize(MEBIBYTE, 0);
                 for n in 0..count {
-                    check(shared.bytes.1.recv_bytes_into(buf)? as u64, MEBIBYTE as u64)?;
+                    check(shared.large.1.recv_bytes_into(buf)? as u64, MEBIBYTE as u64)?;
                     check(u64::from_le_bytes(buf[..8].try_into()?), n)?;
                 }
                 shared.back.0.send(&count)?;
@@ -279,7 +298,8 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                 .against("ipc-channel", None)
                 .against("crossbeam-channel, threads", None);
         }
-        let subjects = [ours].into_iter().chain(theirs.into_iter().flatten()).collect();
+        let encoded = Subject::new("ipc, a struct that is encoded", |count| run(Block::OneWayEncoded(count)));
+        let subjects = [ours, encoded].into_iter().chain(theirs.into_iter().flatten()).collect();
         bench.compare(&case("one way, 64 bytes, bounded 1 to 1"), Unit::PerSecond, 200_000, 1, subjects)?;
 
         let mut ours = Subject::new("ipc", |count| run(Block::TwoTwo(count)));

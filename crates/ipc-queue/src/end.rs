@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ipc_sync::object::{Id, Latched, Nap, Object, Rest, Role};
 
 use crate::bell::Bell;
+use crate::pace::Pace;
 
 use crate::queue::{Queue, Side};
 
@@ -18,6 +19,7 @@ pub(crate) struct End {
     side: Side,
     /// `None` only while it is dropped.
     role: Option<Role>,
+    pace: Pace,
 }
 
 /// How a wait went.
@@ -41,7 +43,7 @@ impl End {
     pub(crate) fn with(queue: Arc<Queue>, side: Side, role: Role) -> Self {
         queue.ever(side).store(1, Relaxed);
         queue.bell(side.other()).set_gone(false);
-        End { queue, side, role: Some(role) }
+        End { queue, side, role: Some(role), pace: Pace::default() }
     }
 
     pub(crate) fn role(&self) -> &Role {
@@ -64,9 +66,14 @@ impl End {
         if self.queue.bell(self.side).is_gone() { self.is_disconnected() } else { Ok(false) }
     }
 
-    /// Waits until `ready`, or until there is something to be told.
-    pub(crate) fn wait(&self, wait: &mut Wait, ready: impl Fn() -> bool) -> io::Result<Waited> {
-        self.wait_for(self.queue.bell(self.side), wait, ready, &[])
+    /// Waits until `ready`, or until there is something to be told. `many` says whether there is more to do than one thing.
+    pub(crate) fn wait(
+        &self,
+        wait: &mut Wait,
+        ready: impl Fn() -> bool,
+        many: impl Fn() -> bool,
+    ) -> io::Result<Waited> {
+        self.wait_for(self.queue.bell(self.side), wait, ready, many, &[])
     }
 
     /// As [`wait`](Self::wait) at a bell, also until one of the owners dies, from whom something may come too.
@@ -75,10 +82,12 @@ impl End {
         bell: &Bell,
         wait: &mut Wait,
         ready: impl Fn() -> bool,
+        many: impl Fn() -> bool,
         owners: &[Id],
     ) -> io::Result<Waited> {
         if !wait.has_spun {
             wait.has_spun = true;
+            self.pace.hold_off(many);
             if !wait.is_over() && self.object().spin_for_news(&ready) {
                 return Ok(Waited::Look);
             }

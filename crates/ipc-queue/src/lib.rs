@@ -6,6 +6,7 @@ mod end;
 mod layout;
 mod lease;
 mod options;
+mod pace;
 mod queue;
 mod receiver;
 mod sender;

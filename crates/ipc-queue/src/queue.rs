@@ -118,6 +118,9 @@ pub(crate) struct Queue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position(u64);
 
+/// How many slots ahead one looks, to be told that something comes in a stream.
+const AHEAD: usize = 4;
+
 const INDEX: u64 = (1 << 24) - 1;
 const STATES: u64 = (1 << 41) - 1;
 
@@ -138,6 +141,16 @@ impl Position {
 
     fn next(self, capacity: usize) -> Self {
         if self.index() + 1 < capacity { Position(self.0 + 1) } else { Position((self.lap() + 1) << 24) }
+    }
+
+    /// So many slots on, if that is less than the capacity.
+    fn ahead(self, slots: usize, capacity: usize) -> Self {
+        let index = self.index() + slots;
+        if index < capacity {
+            Position(self.0 + slots as u64)
+        } else {
+            Position((self.lap() + 1) << 24 | (index - capacity).min(capacity - 1) as u64)
+        }
     }
 
     fn free(self) -> u64 {
@@ -237,6 +250,8 @@ impl Queue {
                 // Release: with the Acquire in `take`.
                 state.store(tail.full(), Release);
                 self.tail.store(tail.next(self.layout.capacity).0, Relaxed);
+                self.object
+                    .prefetch_for_write(self.layout.slot(tail.ahead(AHEAD, self.layout.capacity).index()));
                 if let Put::Stored(held, _) = message {
                     self.store.let_go(held);
                 }
@@ -399,6 +414,24 @@ impl Queue {
     pub(crate) fn has_message(&self) -> bool {
         // Acquire: with the Release in `put`, though who takes it looks again.
         self.position(&self.head).is_ok_and(|head| self.state(head).load(Acquire) != head.free())
+    }
+
+    /// Whether there are several.
+    pub(crate) fn has_messages(&self) -> bool {
+        let capacity = self.layout.capacity;
+        self.position(&self.head).is_ok_and(|head| {
+            let head = head.ahead(AHEAD, capacity);
+            capacity > 2 * AHEAD && self.state(head).load(Relaxed) == head.full()
+        })
+    }
+
+    /// Whether there is room for several.
+    pub(crate) fn has_much_room(&self) -> bool {
+        let capacity = self.layout.capacity;
+        self.position(&self.tail).is_ok_and(|tail| {
+            let tail = tail.ahead(AHEAD, capacity);
+            capacity > 2 * AHEAD && self.state(tail).load(Relaxed) == tail.free()
+        })
     }
 
     /// Whether there is a slot for a message, as far as one look tells.

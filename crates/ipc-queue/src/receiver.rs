@@ -176,7 +176,7 @@ impl<T> Receiver<T> {
 
     fn wait(&self, wait: &mut Wait) -> Result<(), RecvError> {
         let queue = &self.end.queue;
-        match self.end.wait(wait, || queue.has_message()).map_err(RecvError::Io)? {
+        match self.end.wait(wait, || queue.has_message(), || queue.has_messages()).map_err(RecvError::Io)? {
             Waited::Look => Ok(()),
             Waited::TimedOut => {
                 if queue.has_message() {

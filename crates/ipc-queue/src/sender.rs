@@ -121,7 +121,7 @@ impl<T> Sender<T> {
             let frees = queue.store.frees();
             match queue.pages(bytes.len(), || wait.latch_nap()) {
                 Ok(held) => break held,
-                Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees)?,
+                Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees, || false)?,
                 Err(NoPages::TimedOut) => return Err(full(wait)),
                 Err(NoPages::Io(error)) => return Err(SendError::Io(error)),
             }
@@ -154,13 +154,18 @@ impl<T> Sender<T> {
                 }
                 return Ok(());
             }
-            self.wait(wait, || queue.has_room())?;
+            self.wait(wait, || queue.has_room(), || queue.has_much_room())?;
         }
     }
 
     #[cold]
-    fn wait(&self, wait: &mut Wait, ready: impl Fn() -> bool) -> Result<(), SendError> {
-        match self.end.wait(wait, ready).map_err(SendError::Io)? {
+    fn wait(
+        &self,
+        wait: &mut Wait,
+        ready: impl Fn() -> bool,
+        many: impl Fn() -> bool,
+    ) -> Result<(), SendError> {
+        match self.end.wait(wait, ready, many).map_err(SendError::Io)? {
             Waited::Look => Ok(()),
             Waited::TimedOut => {
                 self.end.settle(wait, || self.end.queue.has_room());

@@ -115,7 +115,7 @@ impl<T> Sender<T> {
                 return Ok(());
             }
             let (_, owners) = queue.leases.unfinished();
-            match end.wait_for(&queue.done, &mut wait, is_done, &owners).map_err(JoinError::Io)? {
+            match end.wait_for(&queue.done, &mut wait, is_done, || false, &owners).map_err(JoinError::Io)? {
                 Waited::Look => {}
                 Waited::TimedOut => {
                     end.settle_at(&queue.done, &wait, || true);
@@ -244,7 +244,7 @@ impl<T> Receiver<T> {
                 wait.nap().hurry();
             }
             let ready = || !is_out && is_due();
-            match end.wait_for(&queue.items, &mut wait, ready, &others).map_err(RecvError::Io)? {
+            match end.wait_for(&queue.items, &mut wait, ready, || false, &others).map_err(RecvError::Io)? {
                 // After a sleep the kernel is asked: somebody may have died.
                 Waited::Look => is_sure = true,
                 Waited::TimedOut if is_sure => {

@@ -217,6 +217,14 @@ impl Object {
         self.map().write(self.inside(offset, bytes.len())?, bytes)
     }
 
+    /// Has the cache line at an offset brought here, to be written soon: a hint.
+    #[inline]
+    pub fn prefetch_for_write(&self, offset: usize) {
+        if let Ok(at) = self.inside(offset, 1) {
+            self.map().prefetch_for_write(at);
+        }
+    }
+
     #[inline]
     pub(crate) fn me(&self) -> io::Result<Me> {
         thread::me(&self.0.board)
