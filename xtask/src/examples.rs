@@ -44,8 +44,13 @@ pub(crate) fn run() -> Outcome {
         return Err(Failure::new("no crate has an example: the way they are found is broken"));
     }
     // With the features that the tests are built with: nothing is compiled twice.
-    let built = cargo::build(&["--workspace", "--examples"])?;
-    for (package, target) in examples {
+    let all = cargo::build(&["--workspace", "--examples"])?;
+    for (package, target) in &examples {
+        // Two crates may have an example of one name: both are built to one path, and each again before it is run.
+        let is_shared = examples.iter().filter(|(_, other)| other.name == target.name).count() > 1;
+        let one = || cargo::build(&["-p", package, "--example", &target.name]);
+        let again = is_shared.then(one).transpose()?;
+        let built = again.as_ref().unwrap_or(&all);
         let program = built.iter().find(|program| program.source == target.source).ok_or_else(|| {
             Failure::new(format!(
                 "example `{}` of {package} was not built: its required features are off",

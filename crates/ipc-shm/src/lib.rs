@@ -5,6 +5,7 @@ mod array;
 mod error;
 mod mutex;
 mod plain;
+pub mod ring;
 mod rwlock;
 mod segment;
 mod turn;

@@ -20,22 +20,17 @@ pub(super) struct Example {
     source: String,
 }
 
-/// Finds examples that the index does not link to, names that two examples share, and commands in the index
-/// that run an example which does not exist. That its links lead somewhere is checked with all other links.
+/// Finds examples that the index does not link to, and commands in the index that run an example which does not exist. That its links lead somewhere is checked with all other links.
 pub(super) fn check(examples: &[Example], index: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let linked: Vec<String> =
         links::targets(index).into_iter().filter_map(|(_, target)| resolve(PATH, target)).collect();
-    for (position, example) in examples.iter().enumerate() {
+    for example in examples {
         let dir = example.source.strip_suffix("/main.rs");
         if !linked.iter().any(|link| *link == example.source || Some(link.as_str()) == dir) {
             let text =
                 format!("has no link to {}, `{}` of {}", example.source, example.name, example.package);
             findings.push(Finding::new(PATH, text));
-        }
-        // Cargo builds them into one directory: the second would overwrite the first.
-        if let Some(other) = examples[..position].iter().find(|other| other.name == example.name) {
-            findings.push(Finding::new(&example.source, format!("has the same name as {}", other.source)));
         }
     }
     for (line, number) in index.lines().zip(1..) {
@@ -103,12 +98,5 @@ mod tests {
     fn a_command_for_an_example_that_is_gone_is_found() {
         let index = format!("{GOOD}\nor `cargo run -p ipc-a --example goodbye`\n");
         assert_eq!(found(&index), ["examples/README.md:4: no example is called `goodbye`"]);
-    }
-
-    #[test]
-    fn two_examples_of_one_name_are_found() {
-        let examples = [example("hello", "a/hello.rs"), example("hello", "b/hello.rs")];
-        let findings = check(&examples, "[1](../a/hello.rs) [2](../b/hello.rs)");
-        assert_eq!(findings, [Finding::new("b/hello.rs", "has the same name as a/hello.rs")]);
     }
 }

@@ -17,8 +17,13 @@ pub(super) const EDGES: &[Edges] = &[
         dev: &["ipc-pipe", "ipc-process"],
     },
     Edges {
+        package: "ipc-queue",
+        normal: &["ipc-core", "ipc-sync"],
+        dev: &["ipc-os", "ipc-pipe", "ipc-process"],
+    },
+    Edges {
         package: "ipc",
-        normal: &["ipc-core", "ipc-pipe", "ipc-process", "ipc-shm", "ipc-sync"],
+        normal: &["ipc-core", "ipc-pipe", "ipc-process", "ipc-queue", "ipc-shm", "ipc-sync"],
         dev: &[],
     },
     Edges { package: "ipc-testkit", normal: &["ipc-core", "ipc-os", "ipc-pipe", "ipc-process"], dev: &[] },
@@ -68,6 +73,7 @@ pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
     ("ipc-process", 23),
     ("ipc-sync", 23),
     ("ipc-shm", 26),
+    ("ipc-queue", 23),
     ("ipc", 26),
 ];
 

@@ -14,6 +14,7 @@ mod access;
 mod faults;
 mod names;
 mod python;
+mod ring;
 mod rival;
 mod tools;
 mod travel;

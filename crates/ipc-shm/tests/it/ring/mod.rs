@@ -1,0 +1,8 @@
+//! Rings of frames between processes.
+
+mod death;
+mod frames;
+mod hostile;
+mod tools;
+mod travel;
+mod waiting;
