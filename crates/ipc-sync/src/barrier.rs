@@ -357,8 +357,7 @@ impl Barrier {
     }
 
     fn latched(&self) -> Result<LatchGuard<'_>, BarrierError> {
-        latch(&self.latch, &self.object, Nap::forever, || self.break_it()).map_err(|error| match error
-        {
+        latch(&self.latch, &self.object, Nap::forever, || self.break_it()).map_err(|error| match error {
             Latched::Io(error) => BarrierError::Io(error),
             Latched::Abandoned => BarrierError::Abandoned,
             Latched::TimedOut => BarrierError::Timeout,
