@@ -4,7 +4,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
+
+mod words;
 
 /// How a source that somebody waits for tells that it is ready.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +17,9 @@ pub enum Readiness<'a> {
     Now,
     /// It is ready when this descriptor is readable, at its end, or in error.
     Descriptor(BorrowedFd<'a>),
+    /// It may be ready when this word is not what it was any more: then it is asked again. Who changes the word wakes those
+    /// who sleep on it. It is asked again at least each 100 ms, too.
+    Word(&'a AtomicU32, u32),
 }
 
 /// Something that [`wait`] can wait for.
@@ -23,6 +29,10 @@ pub enum Readiness<'a> {
 pub trait Waitable {
     /// How to tell whether this is ready.
     fn readiness(&self) -> Readiness<'_>;
+
+    /// After a wait that may have slept on this one's word, and so may have been woken for it: others who sleep there are
+    /// not to be forgotten.
+    fn has_slept(&self) {}
 }
 
 macro_rules! waitable_by_descriptor {
@@ -55,6 +65,10 @@ impl<T: Waitable + ?Sized> Waitable for &T {
     fn readiness(&self) -> Readiness<'_> {
         (**self).readiness()
     }
+
+    fn has_slept(&self) {
+        (**self).has_slept();
+    }
 }
 
 /// Waits until one or more of `sources` are ready, or until `timeout` has passed (`None`: for ever), and returns
@@ -76,27 +90,50 @@ impl<T: Waitable + ?Sized> Waitable for &T {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn wait(sources: &[&dyn Waitable], timeout: Option<Duration>) -> io::Result<Vec<usize>> {
-    let mut ready_now = Vec::new();
-    let mut polled = Vec::with_capacity(sources.len());
-    let mut index_of = Vec::with_capacity(sources.len());
-    for (index, source) in sources.iter().enumerate() {
-        match source.readiness() {
-            Readiness::Now => ready_now.push(index),
-            Readiness::Descriptor(fd) => {
-                polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-                index_of.push(index);
+    // A time too far ahead for the clock is for ever.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut tick = words::FIRST_TICK;
+    loop {
+        let mut ready = Vec::new();
+        let mut polled = Vec::with_capacity(sources.len());
+        let mut index_of = Vec::with_capacity(sources.len());
+        let mut words = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            match source.readiness() {
+                Readiness::Now => ready.push(index),
+                Readiness::Descriptor(fd) => {
+                    polled.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                    index_of.push(index);
+                }
+                Readiness::Word(word, is) => words.push((word, is)),
             }
         }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = if deadline.is_some() { left } else { timeout.filter(Duration::is_zero) };
+        let is_over = left.is_some_and(|left| left.is_zero());
+        // With something ready the kernel is still asked, without waiting: all that are ready are returned.
+        if !ready.is_empty() || is_over {
+            poll_until(&mut polled, Some(Duration::ZERO))?;
+        } else if words.is_empty() {
+            poll_until(&mut polled, left)?;
+        } else {
+            words::sleep(&words, &mut polled, left.map_or(tick, |left| left.min(tick)))?;
+            sources.iter().for_each(|source| source.has_slept());
+            tick = (2 * tick).min(words::LAST_TICK);
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        ready.extend(polled.iter().zip(index_of).filter(|(fd, _)| is_ready(fd)).map(|(_, index)| index));
+        if !ready.is_empty() && !words.is_empty() && !is_over {
+            // What is in memory may have become ready meanwhile.
+            let now = |index: &usize| matches!(sources[*index].readiness(), Readiness::Now);
+            ready.extend((0..sources.len()).filter(now).collect::<Vec<_>>());
+        }
+        if !ready.is_empty() || is_over || words.is_empty() {
+            ready.sort_unstable();
+            ready.dedup();
+            return Ok(ready);
+        }
     }
-    // With something buffered the kernel is still asked, without waiting: all that are ready are returned.
-    let timeout = if ready_now.is_empty() { timeout } else { Some(Duration::ZERO) };
-    poll_until(&mut polled, timeout)?;
-    let mut ready = ready_now;
-    ready.extend(
-        polled.iter().zip(index_of).filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, index)| index),
-    );
-    ready.sort_unstable();
-    Ok(ready)
 }
 
 /// Waits until `fd` can be read without waiting (data, end of file or an error), or the time is over.

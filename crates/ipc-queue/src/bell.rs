@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{compiler_fence, fence};
+use std::sync::atomic::{AtomicU32, compiler_fence, fence};
 
 use ipc_sync::object::{Id, Nap, Object, Rest, Word32};
 
@@ -98,6 +98,11 @@ impl Bell {
             nap.hurry();
         }
         Ok(rest)
+    }
+
+    /// What is slept on.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
     }
 
     /// For who has slept: others may sleep still, and `more` says whether there is something for one of them.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use ipc_os::Readiness;
 use ipc_sync::object::{Id, Latched, Nap, Object, Rest, Role};
 
 use crate::bell::Bell;
@@ -114,6 +115,17 @@ impl End {
             // Whether there is something now is asked before the time is called over.
             Rest::Woken | Rest::TimedOut | Rest::Abandoned => Ok(Waited::Look),
         }
+    }
+
+    /// For a wait for several things: that there is something, or nobody on the other side; or else where to sleep.
+    pub(crate) fn readiness(&self, ready: impl Fn() -> bool) -> Readiness<'_> {
+        // In doubt it is ready: the call that follows tells.
+        if ready() || self.is_disconnected().unwrap_or(true) {
+            return Readiness::Now;
+        }
+        let bell = self.queue.bell(self.side);
+        let armed = bell.arm();
+        if ready() { Readiness::Now } else { Readiness::Word(bell.word(), armed) }
     }
 
     /// After a wait that has slept: the next one is not forgotten.

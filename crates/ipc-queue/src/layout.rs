@@ -142,11 +142,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Where the word of a page in the bitmap is, and its bit there.
-    pub(crate) fn bit(page: usize) -> (usize, u64) {
-        (BITMAP + page / 64 * 8, 1 << (page % 64))
-    }
-
+    /// Where 64 pages of the bitmap are.
     pub(crate) fn bitmap_word(index: usize) -> usize {
         BITMAP + index * 8
     }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_core::{Codec, DecodeError, Limits, RecvError};
+use ipc_os::{Readiness, Waitable};
 use serde::de::DeserializeOwned;
 
-use ipc_sync::object::Latched;
+use ipc_sync::object::{Latched, Nap};
 
 use crate::end::{End, Wait, Waited, unlatched};
 use crate::layout::INLINE;
 use crate::queue::{Form, Taken};
-use crate::sender::with_scratch;
+use crate::sender::{BATCH, with_scratch};
 use crate::store::Held;
 
 /// The side of a queue that messages of type `T` come out of.
@@ -146,7 +147,7 @@ impl<T> Receiver<T> {
     }
 
     #[inline]
-    fn take(&self, form: Form, here: &mut [u8; INLINE], mut wait: Wait) -> Result<Got, RecvError> {
+    pub(crate) fn take(&self, form: Form, here: &mut [u8; INLINE], mut wait: Wait) -> Result<Got, RecvError> {
         let queue = &self.end.queue;
         loop {
             if queue.has_message() {
@@ -194,7 +195,7 @@ impl<T> Receiver<T> {
 
 /// A message that was taken out.
 #[derive(Debug)]
-enum Got {
+pub(crate) enum Got {
     /// So many bytes are where the caller wanted them.
     Here(usize),
     Stored(Held, usize),
@@ -202,7 +203,7 @@ enum Got {
 }
 
 impl Got {
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Got::Here(len) | Got::Stored(_, len) => *len,
             Got::Copied(bytes) => bytes.len(),
@@ -215,6 +216,17 @@ pub(crate) fn unreceived(why: Latched, wait: &Wait) -> RecvError {
     match unlatched(why) {
         Some(error) => RecvError::Io(error),
         None => empty(wait),
+    }
+}
+
+/// Ready when there is a message, or nobody is left who could send one.
+impl<T> Waitable for Receiver<T> {
+    fn readiness(&self) -> Readiness<'_> {
+        self.end.readiness(|| self.end.queue.has_message())
+    }
+
+    fn has_slept(&self) {
+        self.end.queue.items.settle(|| self.end.queue.has_message());
     }
 }
 
@@ -255,6 +267,90 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// [`RecvError::Timeout`]; else as of [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
         self.recv_within(Wait::within(timeout))
+    }
+
+    /// Waits for a message, and takes those that are there with it: up to `max` are put behind what is in `into`. How many
+    /// those were.
+    ///
+    /// # Errors
+    /// As of [`recv`](Self::recv). With [`RecvError::Decode`] the messages that could be decoded are in `into` all the
+    /// same.
+    ///
+    /// ```
+    /// let (tx, rx) = ipc_queue::bounded::<u32>(64)?;
+    /// tx.send_all(0..40)?;
+    /// let mut numbers = Vec::new();
+    /// assert_eq!(rx.recv_many(100, &mut numbers)?, 40);
+    /// assert!(numbers.into_iter().eq(0..40));
+    /// # Ok::<(), ipc_core::Error>(())
+    /// ```
+    pub fn recv_many(&self, max: usize, into: &mut Vec<T>) -> Result<usize, RecvError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        into.push(self.recv()?);
+        let mut count = 1;
+        let mut undecoded = None;
+        while count < max && undecoded.is_none() && self.end.queue.has_message() {
+            let (got, error) = self.take_batch((max - count).min(BATCH), into)?;
+            if got == 0 {
+                break;
+            }
+            count += got;
+            undecoded = error;
+        }
+        undecoded.map_or(Ok(count), |error| Err(error.into()))
+    }
+
+    /// Takes some short messages with one turn. How many there were, and why one of them could not be decoded.
+    fn take_batch(&self, max: usize, into: &mut Vec<T>) -> Result<(usize, Option<DecodeError>), RecvError> {
+        let queue = &self.end.queue;
+        with_scratch(|bytes| {
+            bytes.reserve(max * INLINE);
+            let mut ends = [0; BATCH];
+            let mut count = 0;
+            let mut here = [0; INLINE];
+            let mut long = None;
+            let latch =
+                queue.latch_receivers(Nap::forever).map_err(|why| unreceived(why, &Wait::forever()))?;
+            while count < max {
+                match queue.take(Form::Encoded, &mut here).map_err(RecvError::Io)? {
+                    Taken::Here(len) => bytes.extend_from_slice(&here[..len]),
+                    Taken::Stored(held, len) => {
+                        long = Some(Got::Stored(held, len));
+                        break;
+                    }
+                    Taken::Copied(copied) => {
+                        long = Some(Got::Copied(copied));
+                        break;
+                    }
+                    Taken::Empty | Taken::Other => break,
+                }
+                ends[count] = bytes.len();
+                count += 1;
+            }
+            drop(latch);
+            queue.room.ring_after_latch();
+            let mut error = None;
+            let mut start = 0;
+            for end in &ends[..count] {
+                match self.decode(&bytes[start..*end]) {
+                    Ok(message) => into.push(message),
+                    Err(undecoded) => error = error.or(Some(undecoded)),
+                }
+                start = *end;
+            }
+            if let Some(long) = long {
+                bytes.clear();
+                self.read(long, &here, bytes)?;
+                count += 1;
+                match self.decode(bytes) {
+                    Ok(message) => into.push(message),
+                    Err(undecoded) => error = error.or(Some(undecoded)),
+                }
+            }
+            Ok((count, error))
+        })
     }
 
     #[inline]

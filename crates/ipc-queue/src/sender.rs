@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_core::{Codec, FrameError, Limits, SendAllError, SendError, handle};
+use ipc_sync::object::Nap;
 use serde::Serialize;
 
 use crate::end::{End, Wait, Waited, unlatched};
@@ -109,23 +110,8 @@ impl<T> Sender<T> {
 
     /// Pages with the bytes in them.
     fn stored(&self, bytes: &[u8], wait: &mut Wait) -> Result<Held, SendError> {
-        let limit = self.codec.limits().frame_len_max.min(u32::MAX as usize);
-        if bytes.len() > limit {
-            return Err(FrameError::TooLong { len: bytes.len() as u64, limit }.into());
-        }
+        let held = self.pages(bytes.len(), wait)?;
         let queue = &self.end.queue;
-        if Pages::for_len(bytes.len()) > queue.layout.pages {
-            return Err(SendError::TooLarge { len: bytes.len(), capacity: queue.layout.pages * PAGE });
-        }
-        let held = loop {
-            let frees = queue.store.frees();
-            match queue.pages(bytes.len(), || wait.latch_nap()) {
-                Ok(held) => break held,
-                Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees, || false)?,
-                Err(NoPages::TimedOut) => return Err(full(wait)),
-                Err(NoPages::Io(error)) => return Err(SendError::Io(error)),
-            }
-        };
         queue
             .object
             .write(held.pages.at(&queue.layout), bytes)
@@ -133,8 +119,29 @@ impl<T> Sender<T> {
         Ok(held)
     }
 
+    /// Pages for that many bytes.
+    pub(crate) fn pages(&self, len: usize, wait: &mut Wait) -> Result<Held, SendError> {
+        let limit = self.codec.limits().frame_len_max.min(u32::MAX as usize);
+        if len > limit {
+            return Err(FrameError::TooLong { len: len as u64, limit }.into());
+        }
+        let queue = &self.end.queue;
+        if Pages::for_len(len) > queue.layout.pages {
+            return Err(SendError::TooLarge { len, capacity: queue.layout.pages * PAGE });
+        }
+        loop {
+            let frees = queue.store.frees();
+            match queue.pages(len, || wait.latch_nap()) {
+                Ok(held) => return Ok(held),
+                Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees, || false)?,
+                Err(NoPages::TimedOut) => return Err(full(wait)),
+                Err(NoPages::Io(error)) => return Err(SendError::Io(error)),
+            }
+        }
+    }
+
     #[inline]
-    fn put_with(&self, form: Form, message: Put<'_>, wait: &mut Wait) -> Result<(), SendError> {
+    pub(crate) fn put_with(&self, form: Form, message: Put<'_>, wait: &mut Wait) -> Result<(), SendError> {
         let queue = &self.end.queue;
         if self.end.was_left().map_err(SendError::Io)? {
             return Err(SendError::Disconnected);
@@ -189,6 +196,9 @@ thread_local! {
     /// What this thread encodes into; taken out meanwhile, as what is encoded may send something itself.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
+
+/// So many messages are sent or received with one turn at most.
+pub(crate) const BATCH: usize = 32;
 
 /// What of it is kept.
 const SCRATCH_MAX: usize = 64 * 1024;
@@ -272,11 +282,71 @@ impl<T: Serialize> Sender<T> {
         messages: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
     ) -> Result<usize, SendAllError> {
         let mut sent = 0;
-        for message in messages {
-            self.send(message.borrow()).map_err(|source| SendAllError { sent, source })?;
-            sent += 1;
+        let mut messages = messages.into_iter();
+        with_scratch(|bytes| {
+            loop {
+                bytes.clear();
+                let mut ends = [0; BATCH];
+                let mut count = 0;
+                let mut error = None;
+                while count < BATCH && error.is_none() {
+                    let Some(message) = messages.next() else { break };
+                    let before = bytes.len();
+                    error = self.encode(message.borrow(), bytes).err();
+                    bytes.truncate(if error.is_some() { before } else { bytes.len() });
+                    if error.is_none() {
+                        ends[count] = bytes.len();
+                        count += 1;
+                    }
+                }
+                let failed = |source, sent| Err(SendAllError { sent, source });
+                let (done, result) = self.put_all(bytes, &ends[..count]);
+                sent += done;
+                if let Err(source) = result {
+                    return failed(source, sent);
+                }
+                if let Some(source) = error {
+                    return failed(source, sent);
+                }
+                if count < BATCH {
+                    return Ok(sent);
+                }
+            }
+        })
+    }
+
+    /// Messages that were encoded one behind the other, many with one turn. How many were sent.
+    fn put_all(&self, bytes: &[u8], ends: &[usize]) -> (usize, Result<(), SendError>) {
+        let queue = &self.end.queue;
+        let message = |index: usize| {
+            let start = if index == 0 { 0 } else { ends[index - 1] };
+            &bytes[start..ends[index]]
+        };
+        let mut next = 0;
+        while next < ends.len() {
+            // The first of a turn waits for its room, and is sent as one alone is.
+            if let Err(error) = self.put(Form::Encoded, message(next), Wait::forever()) {
+                return (next, Err(error));
+            }
+            next += 1;
+            let latch = match queue.latch_senders(Nap::forever) {
+                Ok(latch) => latch,
+                Err(why) => return (next, Err(unlatched(why).map_or(SendError::Timeout, SendError::Io))),
+            };
+            let before = next;
+            while next < ends.len() && message(next).len() <= INLINE {
+                match queue.put(Form::Encoded, Put::Here(message(next))) {
+                    Ok(Some(_)) => next += 1,
+                    Ok(None) => break,
+                    Err(error) => return (next, Err(SendError::Io(error))),
+                }
+            }
+            drop(latch);
+            if next != before {
+                queue.items.ring_after_latch();
+            }
         }
-        Ok(sent)
+        (next, Ok(()))
     }
 }
 

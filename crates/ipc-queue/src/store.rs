@@ -204,25 +204,26 @@ impl Store {
         Ok(())
     }
 
-    /// With the latch: the first pages of that number which are free.
+    /// With the latch: the first pages of that number which are free. What is in use is skipped word by word.
     fn find(&self, count: usize) -> Option<usize> {
         let mut run = 0;
-        let mut page = 0;
-        while page < self.layout.pages {
-            let (at, bit) = Layout::bit(page);
-            let word = self.word(at).load(Relaxed);
-            if bit == 1 && word == u64::MAX {
-                (run, page) = (0, page + 64);
-                continue;
-            }
-            if bit == 1 && word == 0 && run + 64 < count && page + 64 <= self.layout.pages {
-                (run, page) = (run + 64, page + 64);
-                continue;
-            }
-            run = if word & bit == 0 { run + 1 } else { 0 };
-            page += 1;
-            if run == count {
-                return Some(page - count);
+        for index in 0..self.layout.pages.div_ceil(64) {
+            let used = self.word(Layout::bitmap_word(index)).load(Relaxed);
+            let mut at = 0;
+            while at < 64 {
+                let rest = used >> at;
+                let free = (rest.trailing_zeros() as usize).min(64 - at);
+                run += free;
+                at += free;
+                if run >= count {
+                    let first = index * 64 + at - run;
+                    // The last word has bits of pages that are not there.
+                    return (first + count <= self.layout.pages).then_some(first);
+                }
+                if at < 64 {
+                    run = 0;
+                    at += ((used >> at).trailing_ones() as usize).min(64 - at);
+                }
             }
         }
         None
@@ -230,11 +231,14 @@ impl Store {
 
     /// With the latch: whether they are in use.
     fn mark(&self, pages: Pages, used: bool) {
-        for page in pages.first as usize..pages.first as usize + pages.count as usize {
-            let (at, bit) = Layout::bit(page);
-            let word = self.word(at);
+        let (mut page, end) = (pages.first as usize, pages.first as usize + pages.count as usize);
+        while page < end {
+            let count = (64 - page % 64).min(end - page);
+            let bits = (u64::MAX >> (64 - count)) << (page % 64);
+            let word = self.word(Layout::bitmap_word(page / 64));
             let now = word.load(Relaxed);
-            word.store(if used { now | bit } else { now & !bit }, Relaxed);
+            word.store(if used { now | bits } else { now & !bits }, Relaxed);
+            page += count;
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipc_core::{Classify, Codec, ErrorKind, Limits, RecvError, SendError};
+use ipc_os::{Readiness, Waitable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -259,6 +260,25 @@ impl<T> Receiver<T> {
                 Waited::Abandoned => return Err(RecvError::Abandoned),
             }
         }
+    }
+}
+
+/// Ready when there is a message to be worked on, or nothing can come any more.
+impl<T> Waitable for Receiver<T> {
+    fn readiness(&self) -> Readiness<'_> {
+        let queue = &self.end().queue;
+        let is_due = || queue.has_message() || queue.leases.any_due();
+        let others = queue.leases.others().is_ok_and(|others| !others.is_empty());
+        match self.end().readiness(is_due) {
+            // Nobody sends, but what others have may come again.
+            Readiness::Now if others && !is_due() => Readiness::Word(queue.items.word(), queue.items.arm()),
+            readiness => readiness,
+        }
+    }
+
+    fn has_slept(&self) {
+        let queue = &self.end().queue;
+        queue.items.settle(|| queue.has_message() || queue.leases.any_due());
     }
 }
 

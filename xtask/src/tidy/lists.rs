@@ -18,8 +18,8 @@ pub(super) const EDGES: &[Edges] = &[
     },
     Edges {
         package: "ipc-queue",
-        normal: &["ipc-core", "ipc-sync"],
-        dev: &["ipc-os", "ipc-pipe", "ipc-process"],
+        normal: &["ipc-core", "ipc-os", "ipc-shm", "ipc-sync"],
+        dev: &["ipc-pipe", "ipc-process"],
     },
     Edges {
         package: "ipc",
@@ -73,7 +73,7 @@ pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
     ("ipc-process", 23),
     ("ipc-sync", 23),
     ("ipc-shm", 26),
-    ("ipc-queue", 23),
+    ("ipc-queue", 26),
     ("ipc", 26),
 ];
 

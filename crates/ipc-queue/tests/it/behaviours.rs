@@ -247,3 +247,42 @@ fn what_makes_no_queue() {
     }
     assert!(Options::new(1).bytes(usize::MAX).bounded::<u32>().is_err());
 }
+
+fn send_mixed(tx: Sender<Vec<u32>>) {
+    tx.send_all((0..5_000_u32).map(|n| vec![n; if n % 50 == 7 { 2_000 } else { n as usize % 9 }])).unwrap();
+}
+
+#[test]
+fn many_at_once() {
+    let _watchdog = watchdog("many_at_once");
+    for capacity in [1, 5, 500] {
+        let (tx, rx) = bounded(capacity).unwrap();
+        let sender = Process::spawn(send_mixed, (tx.clone(),)).unwrap();
+        drop(tx);
+        let mut all = Vec::new();
+        let error = loop {
+            let before = all.len();
+            match rx.recv_many(70, &mut all) {
+                Ok(count) => assert!(count == all.len() - before && (1..=70).contains(&count)),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, RecvError::Disconnected), "{error:?}");
+        assert_eq!(all.len(), 5_000);
+        for (n, numbers) in (0_u32..).zip(all) {
+            let len = if n % 50 == 7 { 2_000 } else { n as usize % 9 };
+            assert!(numbers.len() == len && numbers.iter().all(|number| *number == n), "message {n}");
+        }
+        done(sender);
+    }
+
+    // What cannot be encoded ends it, and what was before it has gone.
+    let (tx, rx) = bounded::<Stubborn>(100).unwrap();
+    let messages = [Stubborn(true), Stubborn(true), Stubborn(false), Stubborn(true)];
+    let error = tx.send_all(&messages).unwrap_err();
+    assert_eq!((error.sent, error.kind(), tx.len()), (2, ErrorKind::Encode, 2));
+    let mut got = Vec::new();
+    assert_eq!(rx.recv_many(0, &mut got).unwrap(), 0);
+    assert_eq!(rx.recv_many(1, &mut got).unwrap(), 1);
+    assert_eq!(rx.recv_many(9, &mut got).unwrap(), 1);
+}

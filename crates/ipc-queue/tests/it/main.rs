@@ -15,8 +15,10 @@
 
 mod behaviours;
 mod death;
+mod loan;
 mod names;
 mod sizes;
 mod tools;
 mod travel;
+mod waiting;
 mod work;
