@@ -69,6 +69,12 @@ pub(crate) enum Unit {
     PerSecond,
     /// Bytes in a second.
     GigabytesPerSecond,
+    /// Memory.
+    Kibibytes,
+    /// Of one core.
+    Percent,
+    /// A share of what each would have if all had the same.
+    Share,
 }
 
 impl Unit {
@@ -78,6 +84,9 @@ impl Unit {
             Unit::Nanoseconds => "ns",
             Unit::PerSecond => "1/s",
             Unit::GigabytesPerSecond => "GB/s",
+            Unit::Kibibytes => "KiB",
+            Unit::Percent => "%",
+            Unit::Share => "",
         }
     }
 
@@ -89,6 +98,7 @@ impl Unit {
             Unit::Nanoseconds => seconds * 1e9 / count,
             Unit::PerSecond => count / seconds,
             Unit::GigabytesPerSecond => count / seconds / 1e9,
+            Unit::Kibibytes | Unit::Percent | Unit::Share => unreachable!("not a matter of time"),
         }
     }
 }
@@ -253,6 +263,48 @@ impl Bench {
                 ratio_high: ratio,
                 target: Some(Target::AtMost(1.0)),
             }),
+        });
+    }
+
+    /// Reports the smallest of values that are each held against a limit themselves.
+    pub(crate) fn record_smallest(
+        &mut self,
+        case: &str,
+        unit: Unit,
+        values: &[f64],
+        of: &str,
+        target: Target,
+    ) {
+        let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
+        self.results.push(Measured {
+            bench: self.bench.to_owned(),
+            case: case.to_owned(),
+            subject: "ipc, the smallest".to_owned(),
+            unit: unit.name(),
+            value: smallest,
+            min: smallest,
+            max: values.iter().copied().fold(0.0, f64::max),
+            compared: Some(Compared {
+                against: of.to_owned(),
+                ratio: smallest,
+                ratio_low: smallest,
+                ratio_high: smallest,
+                target: Some(target),
+            }),
+        });
+    }
+
+    /// Reports a figure by itself.
+    pub(crate) fn record_plain(&mut self, case: &str, unit: Unit, value: f64) {
+        self.results.push(Measured {
+            bench: self.bench.to_owned(),
+            case: case.to_owned(),
+            subject: "ipc".to_owned(),
+            unit: unit.name(),
+            value,
+            min: value,
+            max: value,
+            compared: None,
         });
     }
 

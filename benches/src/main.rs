@@ -8,6 +8,7 @@ mod harness;
 mod peers;
 mod pipe;
 mod place;
+mod producers;
 mod provenance;
 mod pthread;
 mod python;
@@ -54,7 +55,7 @@ const TARGETS: [(&str, Target); 5] = [
     ("spawn", spawn::run),
     ("sync", sync::run),
     ("shm", shm::run),
-    ("queue", queue::run),
+    ("queue", |bench| queue::run(bench).and_then(|()| producers::run(bench))),
 ];
 
 fn main() -> ExitCode {

@@ -1,5 +1,7 @@
 //! Queues beside the cache lines and futexes of the machine, and beside other crates.
 
+mod spsc;
+
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,6 +43,7 @@ enum Block {
     Bytes(u64),
     /// Two threads in each of the two processes' places: this one receives.
     TwoTwo(u64),
+    Spsc(spsc::Step),
 }
 
 /// What both processes have.
@@ -78,6 +81,7 @@ struct Side {
     page: Page,
     shared: Shared,
     is_first: bool,
+    ends: spsc::Ends,
     buf: Vec<u8>,
 }
 
@@ -87,8 +91,9 @@ fn check(is: u64, expected: u64) -> Result<(), Error> {
 
 impl Side {
     fn run(&mut self, block: Block) -> Result<(), Error> {
-        let Side { page, shared, is_first, buf } = self;
+        let Side { page, shared, is_first, ends, buf } = self;
         match (block, *is_first) {
+            (Block::Spsc(step), _) => ends.run(step, buf)?,
             (Block::Lines(count), true) => (1..=count).for_each(|n| page.ping(PING, PONG, n)),
             (Block::Lines(count), false) => {
                 for n in 1..=count {
@@ -206,11 +211,15 @@ impl Side {
     }
 }
 
-fn serve(core: usize, found: Found, shared: Shared, mut control: PipeReceiver<Block>) -> Result<(), String> {
-    let mut serve = || -> Result<(), Error> {
+/// What the other process is given.
+type Given = (Found, Shared, spsc::Second);
+
+fn serve(core: usize, given: Given, mut control: PipeReceiver<Block>) -> Result<(), String> {
+    let serve = || -> Result<(), Error> {
         pin(core)?;
-        let mut side =
-            Side { page: Page::open(found)?, shared: shared.clone(), is_first: false, buf: Vec::new() };
+        let (found, shared, second) = given;
+        let ends = spsc::Ends::Second(second);
+        let mut side = Side { page: Page::open(found)?, shared, is_first: false, ends, buf: Vec::new() };
         while let Ok(block) = control.recv() {
             side.run(block)?;
         }
@@ -236,6 +245,9 @@ impl Two {
     }
 }
 
+/// Runs a block on both sides.
+type Run<'a> = dyn Fn(Block) -> Result<Duration, Error> + 'a;
+
 pub(crate) fn run(bench: &mut Bench) -> Result<(), Error> {
     for placement in placements() {
         pinned(placement.ours, || between_two(bench, placement))??;
@@ -258,8 +270,11 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
     let page = Page::new()?;
     let shared = Shared::new()?;
     let (control, commands) = pipe()?;
-    let server = Process::spawn(serve, (placement.theirs, page.found(), shared.clone(), commands))?;
-    let two = RefCell::new(Two { side: Side { page, shared, is_first: true, buf: Vec::new() }, control });
+    let (first, second) = spsc::ends()?;
+    let server = Process::spawn(serve, (placement.theirs, (page.found(), shared.clone(), second), commands))?;
+    let ends = spsc::Ends::First(first);
+    let side = Side { page, shared, is_first: true, ends, buf: Vec::new() };
+    let two = RefCell::new(Two { side, control });
     let run = |block: Block| two.borrow_mut().timed(block);
     let case = |what: &str| format!("{what}, {}", placement.name);
     let two_cores = placement.ours != placement.theirs;
@@ -326,6 +341,7 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
             MEBIBYTE as u64,
             subjects,
         )?;
+        spsc::awake(bench, &run, peers, &case)?;
     }
     bench.compare(
         &case("ping-pong of a u64, bounded, each works 1 ms before it answers"),
@@ -337,6 +353,12 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
             Subject::new("ipc", |count| run(Block::WorkAndQueue(count)))
                 .against("raw futex", Target::AtMost(if two_cores { 1.1 } else { 1.3 })),
         ],
+    )?;
+    spsc::asleep(
+        bench,
+        &run,
+        &case("ping-pong of a u64, spsc, each works 1 ms before it answers"),
+        if two_cores { 1.1 } else { 1.3 },
     )?;
     // The page stays until the other one has found it.
     let Two { side: _side, control } = two.into_inner();

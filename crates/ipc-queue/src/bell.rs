@@ -92,9 +92,10 @@ impl Bell {
         owners: &[Id],
         nap: &mut Nap,
     ) -> io::Result<Rest> {
+        let ticks = nap.ticks();
         let rest = object.sleep(&self.word, armed, owners, nap)?;
-        if rest == Rest::Woken && self.word.load(Relaxed) == armed {
-            // Not by a ring: somebody died, and what it had will be free soon.
+        if rest == Rest::Woken && nap.ticks() == ticks && self.word.load(Relaxed) == armed {
+            // Neither by a ring nor by the clock: somebody died, and what it had will be free soon.
             nap.hurry();
         }
         Ok(rest)
