@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_core::{Codec, DecodeError, Limits, RecvError};
+use ipc_core::{Codec, DecodeError, FrameError, Limits, RecvError};
 use ipc_os::{Readiness, Waitable};
 use serde::de::DeserializeOwned;
 
@@ -168,11 +168,25 @@ impl<T> Receiver<T> {
                 if let Some(got) = got {
                     queue.room.ring_after_latch();
                     self.end.settle(&wait, || queue.has_message());
-                    return Ok(got);
+                    return self.within_limits(got);
                 }
             }
             self.wait(&mut wait)?;
         }
+    }
+
+    /// A message that is longer than this side accepts is gone, and nothing is allocated for it.
+    #[inline]
+    fn within_limits(&self, got: Got) -> Result<Got, RecvError> {
+        let limit = self.codec.limits().frame_len_max;
+        if got.len() <= limit {
+            return Ok(got);
+        }
+        let len = got.len() as u64;
+        if let Got::Stored(held, _) = got {
+            self.read_stored(held, &mut [])?;
+        }
+        Err(FrameError::TooLong { len, limit }.into())
     }
 
     fn wait(&self, wait: &mut Wait) -> Result<(), RecvError> {

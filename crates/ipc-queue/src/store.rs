@@ -9,6 +9,8 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use std::time::Duration;
+
 use ipc_sync::object::{Id, LatchGuard, Latched, Nap, Object, Word32, Word64};
 
 use crate::layout::{Layout, PAGE, STORE};
@@ -17,6 +19,10 @@ use crate::layout::{Layout, PAGE, STORE};
 const OWNER: usize = 0;
 const FIRST: usize = 8;
 const COUNT: usize = 12;
+
+/// How long who has pages to free waits for the latch, which is held for an instant. If somebody was stopped with it, or
+/// has scribbled over it, the pages stay taken as long as this process lives.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Pages that stay with the queue when it is idle: 4 MiB.
 const KEPT: usize = 1024;
@@ -177,7 +183,7 @@ impl Store {
 
     /// Pages that a lease names: `forget` makes it name none, in one step with their being free for a sweep.
     pub(crate) fn free_pages(&self, pages: Pages, forget: impl FnOnce()) -> Result<(), Latched> {
-        let latched = self.latched(Nap::forever)?;
+        let latched = self.latched(|| Nap::within(FREE_WITHIN))?;
         self.mark(pages, false);
         forget();
         self.frees.fetch_add(1, Relaxed);
@@ -196,7 +202,7 @@ impl Store {
 
     /// Nobody needs them any more.
     pub(crate) fn free(&self, held: Held) -> Result<(), Latched> {
-        let latched = self.latched(Nap::forever)?;
+        let latched = self.latched(|| Nap::within(FREE_WITHIN))?;
         self.let_go(held);
         self.mark(held.pages, false);
         self.frees.fetch_add(1, Relaxed);

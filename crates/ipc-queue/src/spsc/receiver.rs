@@ -253,12 +253,12 @@ impl<T: DeserializeOwned> Receiver<T> {
             let Ok(frame) = next_of(&mut self.ring, FrameKind::Message, Until::Now) else { break };
             let len = frame.len();
             if len > KEEP_MAX {
-                // The next call has it: the copy of one that cannot be decoded would have to be kept.
+                // The next call takes it, which need not leave it where it is if it cannot be decoded.
                 break;
             }
             let bytes = room(&mut self.buf, len);
-            frame.read(0, bytes).map_err(|error| RecvError::Io(error.into()))?;
             // It stays if it cannot be decoded: the next call finds the error again.
+            let Ok(()) = frame.read(0, bytes) else { break };
             let Ok(message) = decode(&self.codec, bytes) else { break };
             frame.release();
             into.push(message);

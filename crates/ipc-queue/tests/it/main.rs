@@ -15,9 +15,11 @@
 
 mod behaviours;
 mod death;
+mod hostile;
 mod loan;
 mod names;
 mod sizes;
+mod spsc;
 mod tools;
 mod travel;
 mod waiting;
