@@ -64,7 +64,17 @@ impl End {
     /// As [`is_disconnected`](Self::is_disconnected), if somebody has said so: next to nothing otherwise.
     #[inline]
     pub(crate) fn was_left(&self) -> io::Result<bool> {
-        if self.queue.bell(self.side).is_gone() { self.is_disconnected() } else { Ok(false) }
+        if self.queue.bell(self.side).is_gone() { self.is_left() } else { Ok(false) }
+    }
+
+    #[cold]
+    fn is_left(&self) -> io::Result<bool> {
+        let is_left = self.is_disconnected()?;
+        if !is_left {
+            // Somebody came as the last one went. Should that one go just now, it is noticed a little later.
+            self.queue.bell(self.side).set_gone(false);
+        }
+        Ok(is_left)
     }
 
     /// Waits until `ready`, or until there is something to be told. `many` says whether there is more to do than one thing.
