@@ -41,6 +41,8 @@ enum Block {
     OneWay(u64),
     OneWayEncoded(u64),
     Bytes(u64),
+    /// Loans of so many words, of which the first and the last are written and read.
+    Loans(u64, u64),
     /// Two threads in each of the two processes' places: this one receives.
     TwoTwo(u64),
     Spsc(spsc::Step),
@@ -55,6 +57,7 @@ struct Shared {
     bytes: (Sender<()>, Receiver<()>),
     /// As deep as that of the other crates, whose memory is set aside: what fits into the caches is quicker.
     large: (Sender<()>, Receiver<()>),
+    loans: (Sender<u64>, Receiver<u64>),
 }
 
 impl Shared {
@@ -65,6 +68,7 @@ impl Shared {
             numbers: bounded(CAPACITY)?,
             bytes: bounded(CAPACITY)?,
             large: bounded(8)?,
+            loans: bounded(8)?,
         })
     }
 }
@@ -181,6 +185,25 @@ impl Side {
                 for n in 0..count {
                     check(shared.large.1.recv_bytes_into(buf)? as u64, MEBIBYTE as u64)?;
                     check(u64::from_le_bytes(buf[..8].try_into()?), n)?;
+                }
+                shared.back.0.send(&count)?;
+            }
+            (Block::Loans(count, words), true) => {
+                let last = words as usize - 1;
+                for n in 0..count {
+                    let mut loan = shared.loans.0.loan(words as usize)?;
+                    loan.set(last, n)?;
+                    loan.set(0, n)?;
+                    loan.commit()?;
+                }
+                check(shared.back.1.recv()?, count)?;
+            }
+            (Block::Loans(count, words), false) => {
+                let last = words as usize - 1;
+                for n in 0..count {
+                    let received = shared.loans.1.recv_loan()?;
+                    check(received.get(0)?, n)?;
+                    check(received.get(last)?, n)?;
                 }
                 shared.back.0.send(&count)?;
             }
@@ -341,6 +364,15 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
             MEBIBYTE as u64,
             subjects,
         )?;
+        let mut subjects = vec![
+            Subject::new("8 bytes", |count| run(Block::Loans(count, 1))),
+            Subject::new("ipc", |count| run(Block::Loans(count, MEBIBYTE as u64 / 8)))
+                .against("8 bytes", Target::AtMost(1.2)),
+        ];
+        subjects.extend(peer(peers, "iceoryx2, 8 bytes", "iceoryx2", "loan-8"));
+        subjects.extend(peer(peers, "iceoryx2, 1 MiB", "iceoryx2", "loan-1m"));
+        bench.compare(&case("one way, 1 MiB on loan, bounded"), Unit::Nanoseconds, 20_000, 1, subjects)?;
+
         spsc::awake(bench, &run, peers, &case)?;
     }
     bench.compare(

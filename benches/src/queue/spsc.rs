@@ -200,9 +200,8 @@ pub(super) fn awake(
 
     let mut one_way = ours(Step::OneWay);
     if peers.is_some() {
-        one_way = one_way
-            .against("iceoryx2", Target::AtLeast(10.0))
-            .against("ipc-channel", Target::AtLeast(15.0));
+        one_way =
+            one_way.against("iceoryx2", Target::AtLeast(10.0)).against("ipc-channel", Target::AtLeast(15.0));
     }
     let encoded =
         Subject::new("ipc, a struct that is encoded", |count| run(Block::Spsc(Step::OneWayEncoded(count))));
