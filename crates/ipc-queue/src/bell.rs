@@ -37,6 +37,17 @@ impl Bell {
         self.look();
     }
 
+    /// As [`ring`](Self::ring), for all who sleep: what was done may be enough for any of them, or for none.
+    pub(crate) fn ring_for_all(&self) {
+        // With the fence in `arm`.
+        fence(SeqCst);
+        if self.word.load(Relaxed) & SLEEPERS != 0 && self.word.fetch_and(!SLEEPERS, Relaxed) & SLEEPERS != 0
+        {
+            self.word.fetch_add(ONCE, Relaxed);
+            Object::wake(&self.word, u32::MAX);
+        }
+    }
+
     /// As [`ring`](Self::ring), for who has given a latch back since: by a locked instruction, which on x86 orders as a
     /// fence does. One more would cost as much as all the rest of a ring.
     #[inline]

@@ -9,6 +9,7 @@
 //!   512  news of room, which senders sleep on:        bell u32 | the receivers are gone u32
 //!   640  store:      latch u64 | pages that are there u32 | how often some were freed u32 | dirty u32
 //!   768  news of what is done, for `join`:            bell u32
+//!   896  news of freed pages, which senders sleep on: bell u32
 //!  1024  bitmap of the store's pages in use, a bit each
 //!        places, 64 bytes each: owner u64 | first page u32 | pages u32
 //!        leases, 192 bytes each: owner u64 | state u32 | attempts u32 | id u64 | length u32 | kind u32
@@ -36,6 +37,7 @@ pub(crate) const ITEMS: usize = 384;
 pub(crate) const ROOM: usize = 512;
 pub(crate) const STORE: usize = 640;
 pub(crate) const DONE: usize = 768;
+pub(crate) const FREED: usize = 896;
 const BITMAP: usize = 1024;
 
 pub(crate) const PAGE: usize = 4096;
@@ -55,7 +57,7 @@ const PAGES_MAX: usize = 1 << 24;
 const PLACES_MIN: usize = 64;
 const PLACES_MAX: usize = 1024;
 
-const _: () = assert!(DONE + 128 <= BITMAP && SLOT.is_multiple_of(64) && CHUNK.is_multiple_of(SLOT));
+const _: () = assert!(FREED + 128 <= BITMAP && SLOT.is_multiple_of(64) && CHUNK.is_multiple_of(SLOT));
 
 /// The shape of a queue: this process's own copy, which nobody can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

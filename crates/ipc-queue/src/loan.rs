@@ -101,7 +101,7 @@ impl Drop for Memory {
             let queue = &self.end.queue;
             // If it fails, the pages come back with this process.
             let _in_a_sweep = queue.store.free(held);
-            queue.room.ring();
+            queue.freed.ring_for_all();
         }
     }
 }

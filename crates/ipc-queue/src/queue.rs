@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use ipc_sync::object::{LatchGuard, Latched, Nap, Object, Word32, Word64};
 
 use crate::bell::Bell;
-use crate::layout::{CHUNK, DONE, EVER, INLINE, ITEMS, Layout, RECEIVERS, ROOM, SENDERS, SLOT};
+use crate::layout::{CHUNK, DONE, EVER, FREED, INLINE, ITEMS, Layout, RECEIVERS, ROOM, SENDERS, SLOT};
 use crate::lease::{Due, Leased, Leases};
 use crate::store::{Held, NoPages, Pages, Store};
 
@@ -104,6 +104,8 @@ pub(crate) struct Queue {
     pub(crate) room: Bell,
     /// What those sleep on who wait until all is done.
     pub(crate) done: Bell,
+    /// What those sleep on who wait for pages, and not for a slot: what helps the one need not help the other.
+    pub(crate) freed: Bell,
 }
 
 /// A lap of the ring above a slot.
@@ -166,6 +168,11 @@ impl Position {
         (self.free() + 2) & STATES
     }
 
+    /// The state of the slot with a message in the lap after this one.
+    fn full_again(self) -> u64 {
+        (self.free() + 3) & STATES
+    }
+
     /// The state of a slot that has still the message of the lap before.
     fn full_before(self) -> u64 {
         self.free().wrapping_sub(1) & STATES
@@ -183,6 +190,7 @@ impl Queue {
             store: Store::of(&object, layout)?,
             leases: Leases::of(&object, layout)?,
             done: Bell::of(&object, DONE)?,
+            freed: Bell::of(&object, FREED)?,
             senders: object.word64(SENDERS)?,
             tail: object.word64(SENDERS + 8)?,
             there: object.word32(SENDERS + 16)?,
@@ -260,7 +268,8 @@ impl Queue {
             if now == tail.full_before() {
                 return Ok(None);
             }
-            if now != tail.full() {
+            // Its message may have been received since.
+            if now != tail.full() && now != tail.taken() {
                 return Err(scribbled());
             }
             tail = tail.next(self.layout.capacity);
@@ -330,7 +339,8 @@ impl Queue {
             if now == head.full() || now == head.free() {
                 return Ok((head, now == head.full()));
             }
-            if now != head.taken() {
+            // The slot may have been filled again since.
+            if now != head.taken() && now != head.full_again() {
                 return Err(scribbled());
             }
             head = head.next(self.layout.capacity);
@@ -466,6 +476,18 @@ impl Queue {
 
     fn wants_sweep(&self) -> io::Result<bool> {
         Ok(self.store.wants_sweep()? || self.leases.wants_sweep()?)
+    }
+
+    /// When all leases are in use: takes back those that the dead were just through with. Whether there was reason to.
+    pub(crate) fn sweep_leases(&self, nap: impl Fn() -> Nap) -> io::Result<bool> {
+        if !self.leases.wants_sweep()? {
+            return Ok(false);
+        }
+        match self.sweep(nap) {
+            Ok(()) => Ok(true),
+            Err(NoPages::Io(error)) => Err(error),
+            Err(NoPages::Full | NoPages::TimedOut) => Ok(false),
+        }
     }
 
     /// Finds out anew what is in use in the store.

@@ -140,7 +140,7 @@ impl<T> Receiver<T> {
         let queue = &self.end.queue;
         let read = queue.object.read(held.pages.at(&queue.layout), into);
         let freed = queue.store.free(held);
-        queue.room.ring();
+        queue.freed.ring_for_all();
         let unfreed = |why| unlatched(why).unwrap_or_else(|| io::ErrorKind::TimedOut.into());
         freed.map_err(|why| RecvError::Io(unfreed(why)))?;
         read.map_err(|error| RecvError::Io(error.into()))
@@ -194,9 +194,12 @@ impl<T> Receiver<T> {
         match self.end.wait(wait, || queue.has_message(), || queue.has_messages()).map_err(RecvError::Io)? {
             Waited::Look => Ok(()),
             Waited::TimedOut => {
-                if queue.has_message() {
-                    self.end.settle(wait, || true);
-                } else if self.end.is_disconnected().map_err(RecvError::Io)? && !queue.has_message() {
+                // Also if there is nothing: the ring for this one may have been the only one.
+                self.end.settle(wait, || queue.has_message());
+                if !queue.has_message()
+                    && self.end.is_disconnected().map_err(RecvError::Io)?
+                    && !queue.has_message()
+                {
                     return Err(RecvError::Disconnected);
                 }
                 Err(empty(wait))

@@ -103,7 +103,7 @@ impl<T> Sender<T> {
         if done.is_err() {
             // It stays taken if the queue is broken, which is what is told then.
             let _told = self.end.queue.store.free(held);
-            self.end.queue.room.ring();
+            self.end.queue.freed.ring_for_all();
         }
         done
     }
@@ -133,7 +133,7 @@ impl<T> Sender<T> {
             let frees = queue.store.frees();
             match queue.pages(len, || wait.latch_nap()) {
                 Ok(held) => return Ok(held),
-                Err(NoPages::Full) => self.wait(wait, || queue.store.frees() != frees, || false)?,
+                Err(NoPages::Full) => self.wait_for_pages(wait, frees)?,
                 Err(NoPages::TimedOut) => return Err(full(wait)),
                 Err(NoPages::Io(error)) => return Err(SendError::Io(error)),
             }
@@ -155,6 +155,10 @@ impl<T> Sender<T> {
             drop(latch);
             if let Some(position) = done {
                 queue.items.ring_after_latch();
+                if matches!(message, Put::Stored(..)) {
+                    // Its place is free.
+                    queue.freed.ring_for_all();
+                }
                 self.end.settle(wait, || queue.has_room());
                 if position.is_milestone() && self.end.is_disconnected().map_err(SendError::Io)? {
                     return Err(SendError::Disconnected);
@@ -172,16 +176,30 @@ impl<T> Sender<T> {
         ready: impl Fn() -> bool,
         many: impl Fn() -> bool,
     ) -> Result<(), SendError> {
-        match self.end.wait(wait, ready, many).map_err(SendError::Io)? {
+        let waited = self.end.wait(wait, ready, many).map_err(SendError::Io)?;
+        if matches!(waited, Waited::TimedOut) {
+            self.end.settle(wait, || self.end.queue.has_room());
+        }
+        self.after(&waited, wait)
+    }
+
+    /// Until some were freed, or places, since that number was read.
+    #[cold]
+    fn wait_for_pages(&self, wait: &mut Wait, frees: u32) -> Result<(), SendError> {
+        let queue = &self.end.queue;
+        let ready = || queue.store.frees() != frees;
+        let waited = self.end.wait_for(&queue.freed, wait, ready, || false, &[]).map_err(SendError::Io)?;
+        self.after(&waited, wait)
+    }
+
+    fn after(&self, waited: &Waited, wait: &Wait) -> Result<(), SendError> {
+        match waited {
             Waited::Look => Ok(()),
-            Waited::TimedOut => {
-                self.end.settle(wait, || self.end.queue.has_room());
-                // Nobody could ever make room: that is what to say then.
-                if self.end.is_disconnected().map_err(SendError::Io)? {
-                    return Err(SendError::Disconnected);
-                }
-                Err(full(wait))
+            // Nobody could ever make room: that is what to say then.
+            Waited::TimedOut if self.end.is_disconnected().map_err(SendError::Io)? => {
+                Err(SendError::Disconnected)
             }
+            Waited::TimedOut => Err(full(wait)),
             Waited::Disconnected => Err(SendError::Disconnected),
             Waited::Abandoned => Err(SendError::Abandoned),
         }
@@ -333,17 +351,21 @@ impl<T: Serialize> Sender<T> {
                 Ok(latch) => latch,
                 Err(why) => return (next, Err(unlatched(why).map_or(SendError::Timeout, SendError::Io))),
             };
-            let before = next;
+            let mut result = Ok(());
             while next < ends.len() && message(next).len() <= INLINE {
                 match queue.put(Form::Encoded, Put::Here(message(next))) {
                     Ok(Some(_)) => next += 1,
                     Ok(None) => break,
-                    Err(error) => return (next, Err(SendError::Io(error))),
+                    Err(error) => {
+                        result = Err(SendError::Io(error));
+                        break;
+                    }
                 }
             }
             drop(latch);
-            if next != before {
-                queue.items.ring_after_latch();
+            queue.items.ring_after_latch();
+            if result.is_err() {
+                return (next, result);
             }
         }
         (next, Ok(()))

@@ -198,6 +198,8 @@ impl Store {
         self.held(held.place).store(0, Relaxed);
         // Release: with the Acquire in `claim`.
         self.owner(held.place).store(0, Release);
+        // Somebody may wait for a place.
+        self.frees.fetch_add(1, Relaxed);
     }
 
     /// Nobody needs them any more.

@@ -234,7 +234,9 @@ impl<T> Receiver<T> {
                         end.settle(&wait, is_due);
                         return Ok(lease);
                     }
-                    Delivered::TooMany => is_out = true,
+                    Delivered::TooMany => {
+                        is_out = !queue.sweep_leases(|| wait.latch_nap()).map_err(RecvError::Io)?
+                    }
                     Delivered::Empty => {}
                 }
             }
@@ -417,7 +419,7 @@ impl<T> Delivery<T> {
         let queue = &self.lease.end.queue;
         let freed = queue.leases.ack(index, &queue.store);
         queue.done.ring();
-        queue.room.ring();
+        queue.freed.ring_for_all();
         if queue.items.is_gone() {
             // Workers wait only for what others have.
             queue.items.ring_all();
