@@ -1,4 +1,4 @@
-//! Models of the protocols of docs/shm-layout.md, visited state by state.
+//! Models of the protocols of docs/shm-layout.md and docs/queue-layout.md, visited state by state.
 //!
 //! A step is one access to a shared word, one look of a futex wait at a word, one wake, or what the kernel does at a
 //! death. Everybody may be killed before each of its steps. Each model has mutants, which have to fail.
@@ -21,14 +21,22 @@
 //! | semaphore | 4 for 2 permits, 2, at any time | 5,118,023 | 17 |
 //! | event | 2 that set and 3 waiters, 1, at any time | 2,533,270 | 4 |
 //! | barrier | 4, 2, at any time | 7,345,828 | 20 |
+//! | queue | 2 senders and 2 receivers, three messages, none, none | 2,942,688 | 5 |
+//! | queue | 2 senders and 2 receivers, two messages, 1, one a kill | 1,513,415 | 3 |
+//! | queue | 3 senders, two of them of long messages, and a receiver, none, none | 2,980,200 | 5 |
+//! | store | 2 senders and 2 receivers on 2 slots, 2, at any time | 874,967 | 1 |
+//! | leases | 3 workers, three messages, 2 leases, 2, at any time | 1,800,094 | 2 |
 
 mod barrier;
 mod condition;
 mod event;
+mod leases;
 mod liveness;
 mod lock;
+mod queue;
 mod rwlock;
 mod semaphore;
+mod store;
 mod world;
 
 use std::fmt::Debug;
