@@ -2,14 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ipc_os::Readiness;
-use ipc_sync::object::{Id, Latched, Nap, Object, Rest, Role};
+use ipc_sync::object::{Id, Latched, Nap, Object, Pace, Rest, Role};
 
 use crate::bell::Bell;
-use crate::pace::Pace;
 
 use crate::queue::{Queue, Side};
 
@@ -21,7 +21,12 @@ pub(crate) struct End {
     /// `None` only while it is dropped.
     role: Option<Role>,
     pace: Pace,
+    /// Calls that have not asked the kernel since one that has.
+    unasked: AtomicU32,
 }
+
+/// So many calls go by without a system call each.
+const ASK_AFTER: u32 = 15;
 
 /// How a wait went.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl End {
     pub(crate) fn with(queue: Arc<Queue>, side: Side, role: Role) -> Self {
         queue.ever(side).store(1, Relaxed);
         queue.bell(side.other()).set_gone(false);
-        End { queue, side, role: Some(role), pace: Pace::default() }
+        End { queue, side, role: Some(role), pace: Pace::default(), unasked: AtomicU32::new(0) }
     }
 
     pub(crate) fn role(&self) -> &Role {
@@ -77,6 +82,13 @@ impl End {
         Ok(is_left)
     }
 
+    /// Whether to ask the kernel who is gone, though there is something to do anyway: now and then.
+    pub(crate) fn is_to_ask(&self) -> bool {
+        let unasked = self.unasked.load(Relaxed);
+        self.unasked.store(if unasked < ASK_AFTER { unasked + 1 } else { 0 }, Relaxed);
+        unasked == ASK_AFTER
+    }
+
     /// Waits until `ready`, or until there is something to be told. `many` says whether there is more to do than one thing.
     pub(crate) fn wait(
         &self,
@@ -98,7 +110,10 @@ impl End {
     ) -> io::Result<Waited> {
         if !wait.has_spun {
             wait.has_spun = true;
-            self.pace.hold_off(many);
+            if self.pace.is_due() {
+                Pace::stay_away();
+                self.pace.has_paid(many());
+            }
             if !wait.is_over() && self.object().spin_for_news(&ready) {
                 return Ok(Waited::Look);
             }
@@ -120,11 +135,27 @@ impl End {
         }
         wait.has_slept = true;
         match bell.sleep(self.object(), armed, owners, wait.nap())? {
-            // One with a name may be opened by somebody yet.
-            Rest::Abandoned if self.queue.ever(self.side.other()).load(Relaxed) != 0 => Ok(Waited::Abandoned),
+            Rest::Abandoned => self.alone(ready),
             // Whether there is something now is asked before the time is called over.
-            Rest::Woken | Rest::TimedOut | Rest::Abandoned => Ok(Waited::Look),
+            Rest::Woken | Rest::TimedOut => Ok(Waited::Look),
         }
+    }
+
+    /// Nobody else has the queue.
+    #[cold]
+    fn alone(&self, ready: impl Fn() -> bool) -> io::Result<Waited> {
+        let is_over = self.is_disconnected()?;
+        // The last one may have done something before it went.
+        if ready() {
+            return Ok(Waited::Look);
+        }
+        // One with a name may be opened by somebody yet.
+        let was_anybody = self.queue.ever(self.side.other()).load(Relaxed) != 0;
+        Ok(match (is_over, was_anybody) {
+            (true, _) => Waited::Disconnected,
+            (false, true) => Waited::Abandoned,
+            (false, false) => Waited::Look,
+        })
     }
 
     /// For a wait for several things: that there is something, or nobody on the other side; or else where to sleep.

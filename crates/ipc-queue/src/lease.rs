@@ -215,13 +215,21 @@ impl Leases {
         Ok(others)
     }
 
-    /// Everybody who has messages, and whether there are any that are not done.
+    /// Whether there are messages that are not done, and everybody who has one and is not known to be dead.
     pub(crate) fn unfinished(&self) -> (bool, Vec<Id>) {
-        let states = self.used().map(|index| (index, self.state(index)));
-        let open: Vec<_> = states.filter(|(_, state)| matches!(*state, OUT | AGAIN)).collect();
-        let mut owners: Vec<Id> = open.iter().filter_map(|(index, _)| self.owner(*index)).collect();
-        owners.dedup();
-        (!open.is_empty(), owners)
+        let (mut any, mut owners) = (false, Vec::new());
+        for index in self.used() {
+            let state = self.state(index);
+            any |= matches!(state, OUT | AGAIN);
+            if state == OUT
+                && let Some(owner) = self.owner(index)
+                && !self.object.is_dead(owner)
+                && !owners.contains(&owner)
+            {
+                owners.push(owner);
+            }
+        }
+        (any, owners)
     }
 
     /// The message of a lease of this process's: its length and kind, as they were in the slot, and its bytes.
@@ -272,31 +280,43 @@ impl Leases {
 
     /// With all latches: the pages of what is not done; and what a dead one had just done becomes free.
     pub(crate) fn sweep(&self) -> io::Result<Vec<Pages>> {
+        self.bury()?;
         let mut in_use = Vec::new();
         for index in self.used() {
-            let state = self.state(index);
-            let is_done_by_the_dead = state == DONE
-                && match self.owner(index) {
-                    Some(owner) => self.object.is_gone(owner)?,
-                    None => true,
-                };
-            if is_done_by_the_dead {
-                self.u64(index, PAGES).store(0, Relaxed);
-                self.set_state(index, FREE);
-            } else if state != FREE {
+            if self.state(index) != FREE {
                 in_use.extend(Pages::read(self.u64(index, PAGES).load(Relaxed), &self.layout));
             }
         }
         Ok(in_use)
     }
 
+    /// Whether it was acknowledged by one that died before it was free.
+    fn is_done_by_the_dead(&self, index: usize) -> io::Result<bool> {
+        Ok(self.state(index) == DONE
+            && match self.owner(index) {
+                Some(owner) => self.object.is_gone(owner)?,
+                None => true,
+            })
+    }
+
+    /// With the receivers' latch, when all are in use: those that the dead were just through with are free. Their pages
+    /// are nobody's then, for a sweep to find. Whether there were any.
+    pub(crate) fn bury(&self) -> io::Result<bool> {
+        let mut any = false;
+        for index in self.used() {
+            if self.is_done_by_the_dead(index)? {
+                self.u64(index, PAGES).store(0, Relaxed);
+                self.set_state(index, FREE);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// Whether a dead one has pages that it was just about to free.
     pub(crate) fn wants_sweep(&self) -> io::Result<bool> {
         for index in self.used() {
-            if self.state(index) == DONE
-                && let Some(owner) = self.owner(index)
-                && self.object.is_gone(owner)?
-            {
+            if self.is_done_by_the_dead(index)? {
                 return Ok(true);
             }
         }

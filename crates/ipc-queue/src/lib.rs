@@ -7,7 +7,6 @@ mod layout;
 mod lease;
 mod loan;
 mod options;
-mod pace;
 mod queue;
 mod receiver;
 mod sender;

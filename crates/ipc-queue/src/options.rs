@@ -91,8 +91,9 @@ impl Options {
         let schema = Schema::of::<T>();
         let typed = Typed {
             kind: kind.name,
+            len: layout.len,
             // One that is there has the length that it has.
-            len: if opening == Opening::Open { 4096 } else { layout.len },
+            len_min: 4096,
             reserved: layout.reserved(),
             fingerprint: schema.fingerprint().to_u64(),
             structure: schema.text(),

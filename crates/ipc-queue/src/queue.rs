@@ -382,7 +382,12 @@ impl Queue {
             let pages = Pages::read(self.word(at + 16).load(Relaxed), &self.layout).ok_or_else(scribbled)?;
             Leased { id: head.0, word, pages: Some(pages), body: &[] }
         };
-        let Some(lease) = self.leases.lease(&message)? else { return Ok(Delivered::TooMany) };
+        let mut lease = self.leases.lease(&message)?;
+        if lease.is_none() && self.leases.bury()? {
+            self.store.set_dirty();
+            lease = self.leases.lease(&message)?;
+        }
+        let Some(lease) = lease else { return Ok(Delivered::TooMany) };
         self.done_with(head);
         Ok(Delivered::Lease(lease))
     }
@@ -459,6 +464,8 @@ impl Queue {
         match laps {
             0 => tail.index().saturating_sub(head.index()),
             1 => (capacity + tail.index()).saturating_sub(head.index()).min(capacity),
+            // `tail` was left behind by a death, and `head` is ahead of it.
+            laps if laps > STATES >> 2 => 0,
             _ => capacity,
         }
     }
@@ -476,18 +483,6 @@ impl Queue {
 
     fn wants_sweep(&self) -> io::Result<bool> {
         Ok(self.store.wants_sweep()? || self.leases.wants_sweep()?)
-    }
-
-    /// When all leases are in use: takes back those that the dead were just through with. Whether there was reason to.
-    pub(crate) fn sweep_leases(&self, nap: impl Fn() -> Nap) -> io::Result<bool> {
-        if !self.leases.wants_sweep()? {
-            return Ok(false);
-        }
-        match self.sweep(nap) {
-            Ok(()) => Ok(true),
-            Err(NoPages::Io(error)) => Err(error),
-            Err(NoPages::Full | NoPages::TimedOut) => Ok(false),
-        }
     }
 
     /// Finds out anew what is in use in the store.

@@ -70,7 +70,15 @@ macro_rules! side {
             /// # Errors
             /// As of [`create`](Self::create) and [`open`](Self::open).
             pub fn open_or_create(name: &str, capacity: usize) -> Result<Self, OpenError> {
-                Options::new(capacity).named::<T>($queue, Opening::OpenOrCreate, name, $side).map(Self::over)
+                Self::open_or_create_with(name, Options::new(capacity))
+            }
+
+            /// As [`open_or_create`](Self::open_or_create), with choices, which count if it is made.
+            ///
+            /// # Errors
+            /// The same.
+            pub fn open_or_create_with(name: &str, options: Options) -> Result<Self, OpenError> {
+                options.named::<T>($queue, Opening::OpenOrCreate, name, $side).map(Self::over)
             }
 
             /// Takes a name away on purpose: who has the queue keeps it, and the name is free for another at once.

@@ -219,7 +219,8 @@ impl<T> Receiver<T> {
     fn lease(&self, mut wait: Wait) -> Result<usize, RecvError> {
         let end = self.end();
         let queue = &end.queue;
-        let mut is_sure = false;
+        // Where there is always a next message nobody would look after the dead.
+        let mut is_sure = end.is_to_ask();
         let is_due = || queue.has_message() || queue.leases.any_due();
         loop {
             let mut is_out = false;
@@ -234,9 +235,7 @@ impl<T> Receiver<T> {
                         end.settle(&wait, is_due);
                         return Ok(lease);
                     }
-                    Delivered::TooMany => {
-                        is_out = !queue.sweep_leases(|| wait.latch_nap()).map_err(RecvError::Io)?
-                    }
+                    Delivered::TooMany => is_out = true,
                     Delivered::Empty => {}
                 }
             }

@@ -46,8 +46,14 @@ pub(crate) fn named<T: Plain>(
     init: impl FnOnce(&Fresh<'_>) -> io::Result<()>,
 ) -> Result<Object, OpenError> {
     let structure = structure::<T>();
-    let typed =
-        Typed { kind, len, reserved: len, fingerprint: fingerprint(&structure), structure: &structure };
+    let typed = Typed {
+        kind,
+        len,
+        len_min: len,
+        reserved: len,
+        fingerprint: fingerprint(&structure),
+        structure: &structure,
+    };
     Object::named(opening, name, &typed, init)
 }
 

@@ -41,7 +41,7 @@ macro_rules! named {
                 $($arg: $arg_type),*
             ) -> Result<Self, crate::error::OpenError> {
                 let (len, init) = $layout($($arg),*)?;
-                let typed = crate::object::Typed { kind: $kind, len, reserved: len, fingerprint: 0, structure: "" };
+                let typed = crate::object::Typed { kind: $kind, len, len_min: len, reserved: len, fingerprint: 0, structure: "" };
                 $of(crate::object::Object::named(opening, name, &typed, init)?)
             }
 
@@ -79,7 +79,7 @@ macro_rules! named {
             /// [`OpenError::Mismatch`](crate::OpenError::Mismatch), and what else [`OpenError`](crate::OpenError)
             /// says.
             pub fn open(name: &str) -> Result<Self, crate::error::OpenError> {
-                let typed = crate::object::Typed { kind: $kind, len: 64, reserved: 64, fingerprint: 0, structure: "" };
+                let typed = crate::object::Typed { kind: $kind, len: 64, len_min: 64, reserved: 64, fingerprint: 0, structure: "" };
                 $of(crate::object::Object::named(crate::object::Opening::Open, name, &typed, |_| Ok(()))?)
             }
         }

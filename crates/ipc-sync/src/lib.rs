@@ -12,6 +12,7 @@ mod lock;
 mod memory;
 mod named;
 pub mod object;
+mod pace;
 mod raw;
 mod reentrant;
 mod rwlock;

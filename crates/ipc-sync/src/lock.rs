@@ -321,7 +321,7 @@ impl Options {
 
     fn named(self, opening: Opening, name: &str) -> Result<Lock, OpenError> {
         let (len, init) = self.layout()?;
-        let typed = Typed { kind: "lock", len, reserved: len, fingerprint: 0, structure: "" };
+        let typed = Typed { kind: "lock", len, len_min: len, reserved: len, fingerprint: 0, structure: "" };
         Lock::of(Object::named(opening, name, &typed, init)?)
     }
 

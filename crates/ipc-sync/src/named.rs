@@ -36,8 +36,10 @@ const _: () = assert!(OBJECT == 532_480 && OBJECT.is_multiple_of(4096));
 pub struct Typed<'a> {
     /// The kind, which is a part of the file's name: objects of different kinds can have the same name.
     pub kind: &'a str,
-    /// How many bytes it takes. Who opens one takes what is there, if it is at least that.
+    /// How many bytes a new one takes.
     pub len: usize,
+    /// Who opens one takes what is there, if it is at least so many.
+    pub len_min: usize,
     /// How many of them, from the first on, are there at once: what is behind is to be reserved before it is touched.
     pub reserved: usize,
     /// The fingerprint of the type in it; 0 for objects of one structure only.
@@ -105,8 +107,8 @@ pub(crate) fn file(
         let what = format!("it holds {structure}, and {} was asked for", typed.structure);
         return Err(OpenError::Mismatch { name: shown, what });
     }
-    if object_len < typed.len {
-        let what = format!("it has {object_len} bytes, and {} are needed", typed.len);
+    if object_len < typed.len_min {
+        let what = format!("it has {object_len} bytes, and {} are needed", typed.len_min);
         return Err(OpenError::Mismatch { name: shown, what });
     }
     Ok((file, object_len))

@@ -25,6 +25,7 @@ pub use crate::id::Id;
 use crate::memory::{File, object_bytes, role_bytes};
 use crate::named;
 pub use crate::named::{Opening, Typed};
+pub use crate::pace::Pace;
 use crate::raw::World;
 use crate::raw::latch;
 pub use crate::raw::latch::{LatchGuard, Latched};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipc_core::frame::FrameError;
 use ipc_core::{Limits, RecvError};
-use ipc_sync::object::Role;
+use ipc_sync::object::{Pace, Role};
 
 use super::bell::{self, Outcome};
 use super::end::{End, Side};
@@ -27,6 +27,7 @@ pub struct RingReader {
     /// All that was written, as far as this end has seen.
     tail: u64,
     pages: Pages,
+    pace: Pace,
     frame_len_max: usize,
     /// A frame that is longer than the ring, and has begun to arrive.
     long: Option<Box<Long>>,
@@ -74,6 +75,7 @@ impl RingReader {
             shown: head,
             tail: head,
             pages,
+            pace: Pace::default(),
             frame_len_max,
             long,
             scratch: Vec::new(),
@@ -262,6 +264,9 @@ impl RingReader {
     /// The kind and the length of the next frame.
     #[inline]
     fn front_until(&mut self, until: Until) -> Result<(u32, usize), RecvError> {
+        if self.tail == self.head && matches!(until, Until::Forever) {
+            self.gather()?;
+        }
         if let Some(front) = self.front()? {
             return Ok(front);
         }
@@ -271,6 +276,28 @@ impl RingReader {
                 self.long = None;
             }
         })
+    }
+
+    /// All that was seen is read: looks for more, and lets it gather where that pays.
+    fn gather(&mut self) -> Result<(), RecvError> {
+        if self.long.is_some() || self.end.is_moved() {
+            return Ok(());
+        }
+        self.look()?;
+        if self.has_several() || !self.pace.is_due() {
+            return Ok(());
+        }
+        Pace::stay_away();
+        self.look()?;
+        let several = self.has_several();
+        self.pace.has_paid(several);
+        Ok(())
+    }
+
+    /// Whether more than one frame is here.
+    fn has_several(&self) -> bool {
+        let here = self.tail - self.head;
+        here > HEADER && here > place::space(place::parse(self.place.header(self.head)).1)
     }
 
     /// Waits for the next frame. Nothing is taken away, whatever it finds.
