@@ -13,6 +13,8 @@ mod lock_recover;
 mod named;
 mod object;
 mod pair;
+mod queue;
+mod queue_sleepers;
 mod reentrant;
 mod rwlock;
 mod semaphore;
@@ -20,6 +22,7 @@ mod shm;
 mod show;
 mod stepper;
 mod tools;
+mod work_queue;
 mod worker;
 
 use std::process::ExitCode;
@@ -63,6 +66,9 @@ fn scenarios() -> Vec<Box<dyn Steps>> {
         object::scenarios(),
         named::scenarios(),
         shm::scenarios(),
+        queue::scenarios(),
+        queue_sleepers::scenarios(),
+        work_queue::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -69,7 +69,7 @@ fn left() -> Result<Vec<String>, BoxError> {
     Ok(names)
 }
 
-fn is_empty(when: &str) -> Result<(), BoxError> {
+pub(crate) fn is_empty(when: &str) -> Result<(), BoxError> {
     let left = left()?;
     must(left.is_empty(), || format!("{when}, there is still {left:?}"))
 }

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ipc_pipe::{Duplex, Receiver, RecvError, Sender, duplex, pipe};
-use ipc_process::Process;
+use ipc_process::{Process, WorkerFn};
 use ipc_testkit::stepper::BoxError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::lock_recover::has_died;
 use crate::tools::{self, DEADLINE, Told};
 
 /// Processes that all do the same kind of task.
@@ -277,6 +278,19 @@ pub(crate) struct Caller {
 pub(crate) struct Sleeper {
     ready: Receiver<()>,
     pid: Sender<u32>,
+}
+
+/// Has a process of its own fall asleep in something, and kills it there.
+pub(crate) fn asleep_and_killed<A, F>(task: impl FnOnce(Sleeper) -> A, process: F) -> Result<(), BoxError>
+where
+    A: Serialize + DeserializeOwned,
+    F: WorkerFn<(A,), Out = ()>,
+{
+    let (caller, sleeper) = lullaby()?;
+    let victim = Process::builder().name("victim").spawn(process, (task(sleeper),))?;
+    caller.wait_for_sleeper();
+    victim.kill()?;
+    has_died(victim)
 }
 
 fn lullaby() -> Result<(Caller, Sleeper), BoxError> {

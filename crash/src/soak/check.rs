@@ -3,6 +3,7 @@
 use ipc_sync::{LockError, WaitError, reclaim};
 
 use crate::shared::{Counted, PERMITS, ROWS, Shared, Slot, is_whole, repair};
+use crate::traffic;
 use crate::work::{is_table, on_table};
 
 /// All that is wrong. `kills`: how often the process of each row was killed.
@@ -16,6 +17,7 @@ pub(crate) fn all(shared: &Shared, kills: &[u64; ROWS]) -> Vec<String> {
     check.number();
     check.semaphores();
     check.barrier();
+    check.traffic();
     check.names();
     check.wrong
 }
@@ -153,6 +155,29 @@ impl Check<'_> {
         let kills: u64 = self.kills.iter().sum();
         self.must(first.abs_diff(second) <= kills, || {
             format!("{first} have met as the first, and {second} as the second; {kills} kills")
+        });
+    }
+
+    fn traffic(&mut self) {
+        if let Err(wrong) = traffic::drain(self.shared) {
+            self.wrong.push(format!("in the queues: {wrong}"));
+            return;
+        }
+        let cut_off = |what| {
+            let journal = &self.shared.journal;
+            journal.sum(Slot::Attempts(what)) - journal.sum(Slot::Done(what))
+        };
+        let attempts = |row, what| self.shared.journal.get(row, Slot::Attempts(what));
+        let unseen = |row| self.shared.queue.unseen(row, attempts(row, Counted::Send));
+        let (lost, most) =
+            ((0..ROWS).map(unseen).sum::<u64>(), cut_off(Counted::Send) + cut_off(Counted::Receive));
+        let undone = |row| self.shared.jobs.unseen(row, attempts(row, Counted::Order));
+        let (undone, unsent) = ((0..ROWS).map(undone).sum::<u64>(), cut_off(Counted::Order));
+        self.must(lost <= most, || {
+            format!("{lost} messages have not come, and {most} were cut off as they were sent or received")
+        });
+        self.must(undone <= unsent, || {
+            format!("{undone} jobs were not done, and {unsent} were cut off as they were sent")
         });
     }
 

@@ -13,11 +13,16 @@
 //!
 //! which means: nothing is lost, and nothing happens twice, but for the one operation that each kill cut off, which is
 //! done as a whole or not at all. Whoever takes a lock checks the sum as well, unless it is told of a death.
+//!
+//! What goes through queues has the number of its attempt to be sent: nothing comes twice, to nobody out of turn, and what
+//! was sent is missing only where somebody was killed while it received. A job is never missing; it comes again only before
+//! somebody has acknowledged it, with its own id and a count of more than one delivery.
 #![forbid(unsafe_code)]
 
 mod check;
 mod parent;
 mod shared;
+mod traffic;
 mod work;
 
 use std::process::ExitCode;

@@ -5,6 +5,8 @@ use ipc_sync::{Barrier, Condition, Event, Lock, OpenError, ReentrantLock, Semaph
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::traffic::{Message, Traffic, options};
+
 /// The most workers.
 pub(crate) const ROWS: usize = 8;
 
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     /// Under the lock of the condition: what is on the table, what each has put there, and what each has taken.
     pub(crate) table: Array<u64>,
     pub(crate) barrier: Barrier,
+    pub(crate) queue: Traffic<ipc_queue::Sender<Message>, ipc_queue::Receiver<Message>>,
+    pub(crate) jobs: Traffic<ipc_queue::work::Sender<Message>, ipc_queue::work::Receiver<Message>>,
 }
 
 impl Shared {
@@ -56,6 +60,8 @@ impl Shared {
             condition: Condition::new()?,
             table: Array::new(1 + 2 * ROWS)?,
             barrier: Barrier::new(2)?,
+            queue: Traffic::new(options().bounded()?)?,
+            jobs: Traffic::new(options().work()?)?,
         })
     }
 }
@@ -111,10 +117,14 @@ pub(crate) enum Counted {
     Take,
     Barrier,
     Named,
+    Send,
+    Receive,
+    Order,
+    Work,
 }
 
 impl Counted {
-    pub(crate) const ALL: [Counted; 15] = [
+    pub(crate) const ALL: [Counted; 19] = [
         Counted::Lock,
         Counted::Reentrant,
         Counted::Value,
@@ -130,10 +140,14 @@ impl Counted {
         Counted::Take,
         Counted::Barrier,
         Counted::Named,
+        Counted::Send,
+        Counted::Receive,
+        Counted::Order,
+        Counted::Work,
     ];
 }
 
-const SLOTS: usize = 40;
+const SLOTS: usize = 48;
 /// How many of those who were killed are remembered.
 const GRAVES: usize = 4096;
 
@@ -162,6 +176,11 @@ impl Journal {
 
     pub(crate) fn set(&self, row: usize, slot: Slot, value: u64) {
         self.0.set(Self::index(row, slot), value).expect("within the journal");
+    }
+
+    /// It has not happened after all.
+    pub(crate) fn take_back(&self, row: usize, slot: Slot) {
+        self.set(row, slot, self.get(row, slot) - 1);
     }
 
     pub(crate) fn add(&self, row: usize, slot: Slot, more: u64) {

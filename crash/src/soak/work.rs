@@ -1,10 +1,13 @@
 //! What a worker does, one thing after the other, until it is killed. A violation is a panic.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
+use ipc_core::{Classify, ErrorKind};
 use ipc_sync::{BarrierError, LockError, LockGuard, Owner, Semaphore, WaitError};
 
 use crate::shared::{Counted, Random, Shared, Slot, is_whole, now, repair};
+use crate::traffic::{self, Message, message};
 
 /// A thing that workers do.
 pub(crate) struct Kind {
@@ -27,6 +30,8 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "condition", run: Worker::condition },
     Kind { name: "barrier", run: Worker::barrier },
     Kind { name: "named", run: Worker::named },
+    Kind { name: "queue", run: Worker::queue },
+    Kind { name: "work", run: Worker::job },
 ];
 
 /// Runs in a process of its own.
@@ -342,6 +347,70 @@ impl Worker {
         drop(permit);
         drop(semaphore);
         self.done(Counted::Named);
+    }
+}
+
+impl Worker {
+    /// What it does may take so long, and not be done.
+    fn may_fail<T, E>(
+        &mut self,
+        what: Counted,
+        f: impl FnOnce(&Shared, Duration) -> Result<T, E>,
+    ) -> Option<T>
+    where
+        E: Classify + Debug,
+    {
+        let time = Duration::from_micros(1 + self.random.below(3_000));
+        self.attempt(what);
+        match f(&self.shared, time) {
+            Ok(done) => Some(done),
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                self.shared.journal.take_back(self.row, Slot::Attempts(what));
+                None
+            }
+            Err(other) => panic!("{what:?} was refused: {other:?}"),
+        }
+    }
+
+    /// The next one that this worker sends.
+    fn next(&self, what: Counted) -> Message {
+        message(self.row, self.shared.journal.get(self.row, Slot::Attempts(what)) + 1)
+    }
+
+    fn queue(&mut self) {
+        if self.random.below(2) == 0 {
+            let next = self.next(Counted::Send);
+            if self
+                .may_fail(Counted::Send, |shared, time| shared.queue.tx.send_timeout(&next, time))
+                .is_some()
+            {
+                self.done(Counted::Send);
+            }
+        } else if let Some(message) =
+            self.may_fail(Counted::Receive, |shared, time| shared.queue.rx.recv_timeout(time))
+        {
+            traffic::received(&self.shared, Some(self.row), &message)
+                .unwrap_or_else(|wrong| panic!("{wrong}"));
+            self.done(Counted::Receive);
+        }
+    }
+
+    fn job(&mut self) {
+        if self.random.below(2) == 0 {
+            let next = self.next(Counted::Order);
+            if self
+                .may_fail(Counted::Order, |shared, time| shared.jobs.tx.send_timeout(&next, time))
+                .is_some()
+            {
+                self.done(Counted::Order);
+            }
+        } else if let Some(job) =
+            self.may_fail(Counted::Work, |shared, time| shared.jobs.rx.recv_timeout(time))
+        {
+            self.dawdle();
+            traffic::work(&self.shared, job).unwrap_or_else(|wrong| panic!("{wrong}"));
+            self.done(Counted::Work);
+        }
     }
 }
 

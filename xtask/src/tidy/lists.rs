@@ -54,6 +54,7 @@ pub(super) const EDGES: &[Edges] = &[
             "ipc-os",
             "ipc-pipe",
             "ipc-process",
+            "ipc-queue",
             "ipc-shm",
             "ipc-sync",
             "ipc-testkit",
