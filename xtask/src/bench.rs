@@ -48,7 +48,7 @@ fn with_peers(arguments: &[OsString], build: impl Fn() -> Outcome<PathBuf>) -> O
 fn build_peers() -> Outcome<PathBuf> {
     let directory = Metadata::workspace()?.target_dir.join(PEERS);
     let directory = directory.to_str().ok_or_else(|| Failure::new("the target directory is not UTF-8"))?;
-    let arguments = ["--manifest-path", PEERS_MANIFEST, "--target-dir", directory, "--release", "--locked"];
+    let arguments = ["--manifest-path", PEERS_MANIFEST, "--target-dir", directory, "--release"];
     cargo::build_binary(PEERS, PEERS, &arguments)
 }
 

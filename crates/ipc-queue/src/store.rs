@@ -205,9 +205,9 @@ impl Store {
     /// Nobody needs them any more.
     pub(crate) fn free(&self, held: Held) -> Result<(), Latched> {
         let latched = self.latched(|| Nap::within(FREE_WITHIN))?;
+        // Says that there are some, too: who looks for them waits for the latch.
         self.let_go(held);
         self.mark(held.pages, false);
-        self.frees.fetch_add(1, Relaxed);
         drop(latched);
         Ok(())
     }
