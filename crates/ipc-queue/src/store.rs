@@ -217,6 +217,10 @@ impl Store {
         let mut run = 0;
         for index in 0..self.layout.pages.div_ceil(64) {
             let used = self.word(Layout::bitmap_word(index)).load(Relaxed);
+            if used == u64::MAX {
+                run = 0;
+                continue;
+            }
             let mut at = 0;
             while at < 64 {
                 let rest = used >> at;
