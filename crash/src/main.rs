@@ -8,6 +8,7 @@ mod barrier;
 mod condition;
 mod event;
 mod jobs;
+mod loans;
 mod lock;
 mod lock_recover;
 mod named;
@@ -20,6 +21,7 @@ mod rwlock;
 mod semaphore;
 mod shm;
 mod show;
+mod spsc;
 mod stepper;
 mod tools;
 mod work_queue;
@@ -68,7 +70,9 @@ fn scenarios() -> Vec<Box<dyn Steps>> {
         shm::scenarios(),
         queue::scenarios(),
         queue_sleepers::scenarios(),
+        loans::scenarios(),
         work_queue::scenarios(),
+        spsc::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -137,16 +137,20 @@ fn alone_with_it() -> Vec<Box<dyn Steps>> {
         operation(|| ends.1.recv().map(Delivery::ack)).expect("there are two").expect("it is there");
     };
     vec![
-        alone("work/recv", recv, &[&[(1, 1), (2, 1)], &[(1, 2), (2, 1)]]),
-        alone("work/recv, a long one", recv_long, &[&[(1, 1), (2, 1)], &[(1, 2), (2, 1)]]),
-        alone("work/ack", ack, &[&[(1, 2), (2, 1)], &[(2, 1)]]),
-        alone("work/ack, a long one", ack_long, &[&[(1, 2), (2, 1)], &[(2, 1)]]),
-        alone("work/nack, a long one", nack, &[&[(1, 2), (2, 1)]]),
-        alone("work/recv and ack, a long one", done, &[&[(1, 1), (2, 1)], &[(1, 2), (2, 1)], &[(2, 1)]]),
-        again("work/recv again", recv_first, short),
-        again("work/recv again, a long one", recv_first, long),
-        puts_aside("work/recv that puts aside", recv_first, false),
-        puts_aside("work/recv that puts aside, one joins", recv_first, true),
+        alone("work_queue/recv", recv, &[&[(1, 1), (2, 1)], &[(1, 2), (2, 1)]]),
+        alone("work_queue/recv, a long one", recv_long, &[&[(1, 1), (2, 1)], &[(1, 2), (2, 1)]]),
+        alone("work_queue/ack", ack, &[&[(1, 2), (2, 1)], &[(2, 1)]]),
+        alone("work_queue/ack, a long one", ack_long, &[&[(1, 2), (2, 1)], &[(2, 1)]]),
+        alone("work_queue/nack, a long one", nack, &[&[(1, 2), (2, 1)]]),
+        alone(
+            "work_queue/recv and ack, a long one",
+            done,
+            &[&[(1, 1), (2, 1)], &[(1, 2), (2, 1)], &[(2, 1)]],
+        ),
+        again("work_queue/recv again", recv_first, short),
+        again("work_queue/recv again, a long one", recv_first, long),
+        puts_aside("work_queue/recv that puts aside", recv_first, false),
+        puts_aside("work_queue/recv that puts aside, one joins", recv_first, true),
         takes_aside(),
         others_go_on(),
         full_again(),
@@ -225,7 +229,7 @@ fn others_go_on() -> Box<dyn Steps> {
         must(is_right && jobs[1..].iter().all(|(_, attempts)| *attempts == 1), || format!("{jobs:?} came"))?;
         end((tx, rx))
     };
-    Box::new(scenario("work/recv, and the others go on", prepare, keeping_one, oracle))
+    Box::new(scenario("work_queue/recv, and the others go on", prepare, keeping_one, oracle))
 }
 
 /// The room that was made is used before anybody else receives.
@@ -255,7 +259,7 @@ fn full_again() -> Box<dyn Steps> {
         }
         end(ends)
     };
-    let name = "work/recv, full, and a survivor sends";
+    let name = "work_queue/recv, full, and a survivor sends";
     Box::new(scenario(name, prepare, keeping_one, oracle).finally(finally))
 }
 
@@ -365,7 +369,7 @@ fn takes_aside() -> Box<dyn Steps> {
         judge(&aside(&ends.1)?, is_killed(&outcome), &[&[(1, 2)], &[(1, 3)], &[]], &seen)?;
         end(ends)
     };
-    Box::new(scenario("work/try_recv_aside and ack", prepare, taking_aside, oracle).finally(finally))
+    Box::new(scenario("work_queue/try_recv_aside and ack", prepare, taking_aside, oracle).finally(finally))
 }
 
 /// What a worker is to sleep in.
@@ -438,13 +442,13 @@ fn watched() -> Vec<Box<dyn Steps>> {
     let ack = |watched: Watched| _ = with_job(watched, short(1), Delivery::ack);
     let ack_long = |watched: Watched| _ = with_job(watched, long(1), Delivery::ack);
     vec![
-        comes_again("work/nack, with a sleeper", nack),
-        comes_again("work/nack, a long one, with a sleeper", nack_long),
-        last_job("work/ack, the last job, with a sleeper", ack_last),
-        last_job("work/ack, the last long job, with a sleeper", ack_last_long),
-        joins("work/ack, one joins", ack, true),
-        joins("work/ack, a long one, one joins", ack_long, true),
-        joins("work/ack by the only worker, one joins", ack, false),
+        comes_again("work_queue/nack, with a sleeper", nack),
+        comes_again("work_queue/nack, a long one, with a sleeper", nack_long),
+        last_job("work_queue/ack, the last job, with a sleeper", ack_last),
+        last_job("work_queue/ack, the last long job, with a sleeper", ack_last_long),
+        joins("work_queue/ack, one joins", ack, true),
+        joins("work_queue/ack, a long one, one joins", ack_long, true),
+        joins("work_queue/ack by the only worker, one joins", ack, false),
         last_sender(),
     ]
 }
@@ -576,7 +580,7 @@ fn last_sender() -> Box<dyn Steps> {
         }
         Ok(())
     };
-    let name = "work/send and drop, the last sender";
+    let name = "work_queue/send and drop, the last sender";
     Box::new(scenario(name, prepare, dropping, oracle).finally(finally))
 }
 
@@ -645,7 +649,7 @@ fn sleeps() -> Box<dyn Steps> {
         must(all.iter().copied().eq(10..*next), || format!("of 10 to {next} {all:?} came"))?;
         end(ends)
     };
-    let name = "work/recv that sleeps, one of two";
+    let name = "work_queue/recv that sleeps, one of two";
     Box::new(scenario(name, prepare, receiving, oracle).while_blocked(while_blocked).finally(finally))
 }
 
@@ -686,5 +690,5 @@ fn sweeps() -> Box<dyn Steps> {
         })?;
         end(ends)
     };
-    Box::new(scenario("work/send that sweeps", prepare, sending, oracle).finally(finally))
+    Box::new(scenario("work_queue/send that sweeps", prepare, sending, oracle).finally(finally))
 }

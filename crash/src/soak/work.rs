@@ -31,7 +31,7 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "barrier", run: Worker::barrier },
     Kind { name: "named", run: Worker::named },
     Kind { name: "queue", run: Worker::queue },
-    Kind { name: "work", run: Worker::job },
+    Kind { name: "work_queue", run: Worker::job },
 ];
 
 /// Runs in a process of its own.
