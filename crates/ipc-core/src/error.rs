@@ -54,6 +54,8 @@ pub enum ErrorKind {
     Broken,
     /// A process ended without the result it was started for (panic, exit, signal).
     Failed,
+    /// There is no memory for it, or no space in the file system that it is to be in.
+    OutOfMemory,
     /// The operating system reported something else.
     Io,
 }
@@ -71,6 +73,7 @@ impl ErrorKind {
             Io::PermissionDenied => ErrorKind::PermissionDenied,
             Io::InvalidInput => ErrorKind::InvalidInput,
             Io::Unsupported => ErrorKind::Unsupported,
+            Io::OutOfMemory | Io::StorageFull | Io::QuotaExceeded => ErrorKind::OutOfMemory,
             _ => ErrorKind::Io,
         }
     }

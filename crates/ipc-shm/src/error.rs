@@ -85,7 +85,7 @@ impl Classify for SegmentError {
             SegmentError::Unfinished { .. } => ErrorKind::Busy,
             SegmentError::PermissionDenied(_) | SegmentError::ReadOnly => ErrorKind::PermissionDenied,
             SegmentError::Truncated => ErrorKind::Truncated,
-            SegmentError::NoSpace { .. } => ErrorKind::Limit,
+            SegmentError::NoSpace { .. } => ErrorKind::OutOfMemory,
             SegmentError::Io(error) => ErrorKind::of_io(error),
         }
     }

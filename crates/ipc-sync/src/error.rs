@@ -98,7 +98,7 @@ impl Classify for OpenError {
             OpenError::BadName { .. } | OpenError::InvalidInput(_) => ErrorKind::InvalidInput,
             OpenError::Mismatch { .. } => ErrorKind::Mismatch,
             OpenError::WrongOwner { .. } => ErrorKind::PermissionDenied,
-            OpenError::NoSpace(_) => ErrorKind::Limit,
+            OpenError::NoSpace(_) => ErrorKind::OutOfMemory,
             OpenError::Io(error) => ErrorKind::of_io(error),
         }
     }
