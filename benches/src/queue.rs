@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::harness::{Bench, Error, Subject, Target, Unit};
 use crate::peers::Peers;
 use crate::place::{Placement, pin, pinned, placements};
+use crate::python::Python;
 use crate::raw::{Found, Page};
 
 /// Lines of the raw page.
@@ -289,6 +290,43 @@ fn peer<'a>(
     Some(Subject::new(name, move |count| peers.borrow_mut().block(peer, operation, count)))
 }
 
+/// CPython's queue between the same two cores, if there is CPython.
+fn python(placement: Placement) -> Option<RefCell<Python>> {
+    let program =
+        PROGRAM.replace("OURS", &placement.ours.to_string()).replace("THEIRS", &placement.theirs.to_string());
+    match Python::start(&program) {
+        Ok(python) => Some(RefCell::new(python)),
+        Err(error) => {
+            println!("queue: CPython is not measured: {error}");
+            None
+        }
+    }
+}
+
+/// Puts 64 bytes so often, for another process to get.
+const PROGRAM: &str = "\
+import multiprocessing, os, sys, time
+def receive(there, back):
+    os.sched_setaffinity(0, {THEIRS})
+    while True:
+        for _ in range(there.get()):
+            there.get()
+        back.put(None)
+if __name__ == '__main__':
+    os.sched_setaffinity(0, {OURS})
+    there, back = multiprocessing.Queue(1024), multiprocessing.Queue()
+    multiprocessing.Process(target=receive, args=(there, back), daemon=True).start()
+    payload = bytes(64)
+    for line in sys.stdin:
+        count = int(line)
+        start = time.perf_counter()
+        there.put(count)
+        for _ in range(count):
+            there.put(payload)
+        back.get()
+        print(time.perf_counter() - start, flush=True)
+";
+
 fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
     let page = Page::new()?;
     let shared = Shared::new()?;
@@ -337,7 +375,15 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                 .against("crossbeam-channel, threads", None);
         }
         let encoded = Subject::new("ipc, a struct that is encoded", |count| run(Block::OneWayEncoded(count)));
-        let subjects = [ours, encoded].into_iter().chain(theirs.into_iter().flatten()).collect();
+        let python = python(placement);
+        let python = python.as_ref().map(|python| {
+            // It takes a hundred times as long.
+            Subject::new("CPython Queue", |count| {
+                Ok(python.borrow_mut().block("", count.div_ceil(100))? * 100)
+            })
+        });
+        let subjects =
+            [ours, encoded].into_iter().chain(theirs.into_iter().flatten()).chain(python).collect();
         bench.compare(&case("one way, 64 bytes, bounded 1 to 1"), Unit::PerSecond, 200_000, 1, subjects)?;
 
         let mut ours = Subject::new("ipc", |count| run(Block::TwoTwo(count)));
