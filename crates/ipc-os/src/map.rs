@@ -328,11 +328,11 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     let mut done = 0;
     while len - done > PIECE {
         // SAFETY: as the caller promises: the piece is a part of both.
-        unsafe { copy(to.add(done).cast(), from.add(done).cast(), PIECE) };
+        unsafe { copy(to.wrapping_add(done).cast(), from.wrapping_add(done).cast(), PIECE) };
         done += PIECE;
     }
     // SAFETY: as the caller promises.
-    unsafe { copy(to.add(done).cast(), from.add(done).cast(), len - done) };
+    unsafe { copy(to.wrapping_add(done).cast(), from.wrapping_add(done).cast(), len - done) };
 }
 
 #[cfg(test)]
