@@ -10,10 +10,8 @@ use ipc_core::{RecvError, SendError};
 use ipc_os::{Readiness, Waitable};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::end::{End, Until};
 use crate::pipe::{Receiver, Sender};
-use crate::rx::Rx;
-use crate::tx::Tx;
+use ipc_stream::{End, Rx, Tx, Until};
 
 /// A [`Channel`] over a duplex (see [`Duplex::into_channel`](crate::Duplex::into_channel)) or over two one-way pipes.
 /// Its two directions are used independently, by any number of threads: those that do the same take turns, no longer
@@ -38,8 +36,8 @@ pub struct PipeChannel {
 
 impl PipeChannel {
     pub(crate) fn new(tx: Tx, rx: Rx) -> Self {
-        let moves_handles = tx.end.moves_handles() && rx.end.moves_handles();
-        let end = Arc::clone(&rx.end);
+        let moves_handles = tx.end().moves_handles() && rx.end().moves_handles();
+        let end = Arc::clone(rx.end());
         PipeChannel { tx: Mutex::new(tx), rx: Mutex::new(rx), end, moves_handles }
     }
 

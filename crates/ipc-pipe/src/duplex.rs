@@ -15,10 +15,8 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::carrier::PipeChannel;
-use crate::end::{End, Transport};
 use crate::pipe::{Receiver, Sender, clone_all, own_all};
-use crate::rx::Rx;
-use crate::tx::Tx;
+use ipc_stream::{End, Part, Rx, Transport, Tx};
 
 /// Makes a two-way pipe over a pair of Unix sockets: the first end sends `A` and receives `B`, the second one the
 /// reverse. Messages may hold handles (other pipes' ends, and whatever else implements serde as a handle).
@@ -39,7 +37,10 @@ use crate::tx::Tx;
 /// ```
 pub fn duplex<A, B>() -> io::Result<(Duplex<A, B>, Duplex<B, A>)> {
     let (first, second) = socket::pair(Style::Stream)?;
-    Ok((Duplex::over(End::new(first, Transport::Socket)), Duplex::over(End::new(second, Transport::Socket))))
+    Ok((
+        Duplex::over(End::new(first, Transport::Unix, Part::Whole)),
+        Duplex::over(End::new(second, Transport::Unix, Part::Whole)),
+    ))
 }
 
 /// An end of a two-way pipe: sends `A`, receives `B`.
@@ -71,15 +72,14 @@ impl<A, B> Duplex<A, B> {
     /// `EMFILE` when the process has no descriptor left; [`SendError::Moved`], as the source, for a duplex that was
     /// moved.
     pub fn split(self) -> io::Result<(Sender<A>, Receiver<B>)> {
-        if self.sender.tx.end.is_moved() {
+        if self.sender.tx.end().is_moved() {
             return Err(io::Error::other(SendError::Moved));
         }
-        let own = |end: &End| end.as_fd().try_clone_to_owned();
-        let sending = End::new(own(&self.sender.tx.end)?, Transport::SendingHalf);
-        let receiving = End::new(own(&self.sender.tx.end)?, Transport::ReceivingHalf);
+        let sending = self.sender.tx.end().half(Part::Sending)?;
+        let receiving = self.sender.tx.end().half(Part::Receiving)?;
         let Duplex { mut sender, mut receiver } = self;
-        sender.tx.end = sending;
-        receiver.rx.end = receiving;
+        sender.tx.set_end(sending);
+        receiver.rx.set_end(receiving);
         Ok((sender, receiver))
     }
 
@@ -228,7 +228,7 @@ impl<A: DeserializeOwned, B: DeserializeOwned> Serialize for Duplex<A, B> {
         bytes.extend_from_slice(unread);
         crate::travel::serialize::<Both<A, B>, S>(
             handle_kind!("pipe.duplex"),
-            &self.sender.tx.end,
+            self.sender.tx.end(),
             &bytes,
             rest_descriptors.iter().cloned().chain(unread_descriptors),
             serializer,
@@ -240,7 +240,7 @@ impl<'de, A: DeserializeOwned, B: DeserializeOwned> Deserialize<'de> for Duplex<
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut arrived = crate::travel::deserialize::<Both<A, B>, D>(
             handle_kind!("pipe.duplex"),
-            Transport::Socket,
+            Part::Whole,
             |found, socket| socket && found == FdKind::Socket,
             deserializer,
         )?;

@@ -4,14 +4,10 @@
 mod batch;
 mod carrier;
 mod duplex;
-mod end;
 pub mod fifo;
-mod pace;
 mod pipe;
 mod raw;
-mod rx;
 mod travel;
-mod tx;
 
 pub use batch::Batch;
 pub use carrier::PipeChannel;

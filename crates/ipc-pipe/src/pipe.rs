@@ -17,10 +17,8 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::end::{End, Transport, Until};
 use crate::raw::{RawReceiver, RawSender};
-use crate::rx::Rx;
-use crate::tx::Tx;
+use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
 
 /// Makes a pipe for messages of type `T`, over pipe(2): what goes into the [`Sender`] comes out of the [`Receiver`],
 /// in order. Either end, or both, can be given to other processes, as arguments of a spawned function or inside a
@@ -41,8 +39,8 @@ use crate::tx::Tx;
 /// ```
 pub fn pipe<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
     let (reader, writer) = ipc_os::pipe::pipe()?;
-    let tx = Sender::over(Tx::new(End::new(writer, Transport::Pipe)));
-    let rx = Receiver::over(Rx::new(End::new(reader, Transport::Pipe)));
+    let tx = Sender::over(Tx::new(End::new(writer, Transport::Pipe, Part::Whole)));
+    let rx = Receiver::over(Rx::new(End::new(reader, Transport::Pipe, Part::Whole)));
     Ok((tx, rx))
 }
 
@@ -123,7 +121,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// What the system reports.
     pub fn capacity(&self) -> io::Result<usize> {
-        self.tx.end.capacity()
+        self.tx.end().capacity()
     }
 
     /// Asks for a pipe that holds `bytes`; the result says what it holds now. Messages longer than that pass all the
@@ -133,7 +131,7 @@ impl<T> Sender<T> {
     /// `PermissionDenied` above the system's limit for unprivileged processes (1 MiB usually), `ResourceBusy` when
     /// more than that is in it.
     pub fn set_capacity(&mut self, bytes: usize) -> io::Result<usize> {
-        self.tx.end.set_capacity(bytes)
+        self.tx.end().set_capacity(bytes)
     }
 
     /// Raw bytes into the pipe, without frames: for a peer that is no `Receiver`, or one that uses
@@ -386,13 +384,13 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a mut Receiver<T> {
 
 impl<T> AsFd for Sender<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.tx.end.as_fd()
+        self.tx.end().as_fd()
     }
 }
 
 impl<T> AsFd for Receiver<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.rx.end.as_fd()
+        self.rx.end().as_fd()
     }
 }
 
@@ -404,13 +402,13 @@ impl<T> Waitable for Receiver<T> {
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("end", &self.tx.end).finish_non_exhaustive()
+        f.debug_struct("Sender").field("end", self.tx.end()).finish_non_exhaustive()
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("end", &self.rx.end).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("end", self.rx.end()).finish_non_exhaustive()
     }
 }
 
@@ -420,7 +418,7 @@ impl<T: DeserializeOwned> Serialize for Sender<T> {
         let descriptors = descriptors.iter().cloned();
         crate::travel::serialize::<T, S>(
             handle_kind!("pipe.sender"),
-            &self.tx.end,
+            self.tx.end(),
             bytes,
             descriptors,
             serializer,
@@ -432,7 +430,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Sender<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let arrived = crate::travel::deserialize::<T, D>(
             handle_kind!("pipe.sender"),
-            Transport::SendingHalf,
+            Part::Sending,
             |found, socket| match found {
                 FdKind::Pipe { writable, .. } => writable && !socket,
                 FdKind::Socket => socket,
@@ -450,7 +448,7 @@ impl<T: DeserializeOwned> Serialize for Receiver<T> {
         let descriptors = clone_all(descriptors).map_err(serde::ser::Error::custom)?;
         crate::travel::serialize::<T, S>(
             handle_kind!("pipe.receiver"),
-            &self.rx.end,
+            self.rx.end(),
             bytes,
             descriptors.into_iter(),
             serializer,
@@ -462,7 +460,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let arrived = crate::travel::deserialize::<T, D>(
             handle_kind!("pipe.receiver"),
-            Transport::ReceivingHalf,
+            Part::Receiving,
             |found, socket| match found {
                 FdKind::Pipe { readable, .. } => readable && !socket,
                 FdKind::Socket => socket,

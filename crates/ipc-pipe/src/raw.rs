@@ -4,9 +4,7 @@ use std::io::{self, Read, Write};
 
 use ipc_core::SendError;
 
-use crate::end::Until;
-use crate::rx::Rx;
-use crate::tx::Tx;
+use ipc_stream::{Rx, Tx, Until};
 
 /// Writes raw bytes into a pipe, from [`Sender::raw`](crate::Sender::raw). The rest of a message that has begun goes
 /// out first.
@@ -25,10 +23,10 @@ impl Write for RawSender<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.flush()?;
         loop {
-            match self.tx.end.write(bytes) {
+            match self.tx.end().write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     use std::os::fd::AsFd;
-                    ipc_os::poll_writable(self.tx.end.as_fd(), None)?;
+                    ipc_os::poll_writable(self.tx.end().as_fd(), None)?;
                 }
                 other => return other,
             }

@@ -19,7 +19,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::end::{End, Transport};
+use ipc_stream::{End, Part, Transport};
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -50,7 +50,8 @@ pub(crate) fn serialize<T: DeserializeOwned, S: Serializer>(
         return Err(S::Error::custom("this end was moved to another process"));
     }
     // `Duplex::both` lends ends that are two sides of one descriptor: one cannot go without the other.
-    if end.transport() == Transport::Socket && kind != handle_kind!("pipe.duplex") {
+    if end.transport() == Transport::Unix && end.part() == Part::Whole && kind != handle_kind!("pipe.duplex")
+    {
         return Err(S::Error::custom("one direction of a duplex moves by itself only after `Duplex::split`"));
     }
     let schema = Schema::of::<T>();
@@ -76,7 +77,7 @@ pub(crate) fn serialize<T: DeserializeOwned, S: Serializer>(
 /// Reads an end out of the message at hand: checked to be what it says, for messages of the structure of `T`.
 pub(crate) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
     kind: Kind,
-    socket_transport: Transport,
+    part: Part,
     fits: impl FnOnce(FdKind, bool) -> bool,
     deserializer: D,
 ) -> Result<Arrived, D::Error> {
@@ -99,6 +100,9 @@ pub(crate) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
     if !fits(found, head.socket) {
         return Err(broken("its descriptor is of another kind"));
     }
-    let transport = if head.socket { socket_transport } else { Transport::Pipe };
-    Ok(Arrived { end: End::new(fd, transport), bytes: bytes.to_vec(), descriptors })
+    let end = match head.socket {
+        true => End::new(fd, Transport::Unix, part),
+        false => End::new(fd, Transport::Pipe, Part::Whole),
+    };
+    Ok(Arrived { end, bytes: bytes.to_vec(), descriptors })
 }

@@ -8,7 +8,8 @@ use super::edges::Edges;
 pub(super) const EDGES: &[Edges] = &[
     Edges { package: "ipc-core", normal: &[], dev: &[] },
     Edges { package: "ipc-os", normal: &[], dev: &[] },
-    Edges { package: "ipc-pipe", normal: &["ipc-core", "ipc-os"], dev: &["ipc-process"] },
+    Edges { package: "ipc-stream", normal: &["ipc-core", "ipc-os"], dev: &[] },
+    Edges { package: "ipc-pipe", normal: &["ipc-core", "ipc-os", "ipc-stream"], dev: &["ipc-process"] },
     Edges { package: "ipc-process", normal: &["ipc-core", "ipc-os"], dev: &["ipc-pipe"] },
     Edges { package: "ipc-sync", normal: &["ipc-core", "ipc-os"], dev: &["ipc-pipe", "ipc-process"] },
     Edges {
@@ -70,6 +71,7 @@ pub(super) const EDGES: &[Edges] = &[
 pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
     ("ipc-core", 12),
     ("ipc-os", 6),
+    ("ipc-stream", 20),
     ("ipc-pipe", 23),
     ("ipc-process", 23),
     ("ipc-sync", 23),

@@ -44,7 +44,7 @@ use ipc_os::fifo::{self, End};
 use ipc_os::pipe::PIPE_BUF;
 use serde::de::DeserializeOwned;
 
-use crate::end::Until;
+use ipc_stream::Until;
 
 pub use receiver::FifoReceiver;
 pub use sender::FifoSender;

@@ -16,7 +16,7 @@ use ipc_os::{Readiness, Waitable};
 use serde::de::DeserializeOwned;
 
 use super::{FIRST, FifoError, LAST, PREFIX_LEN, STRUCTURE};
-use crate::end::Until;
+use ipc_stream::Until;
 
 /// Structures of writers that disagree are kept for error messages, no more than this many.
 const STRUCTURES_MAX: usize = 16;

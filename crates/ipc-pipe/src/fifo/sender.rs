@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{FIRST, LAST, PREFIX_LEN, SHARED_LEN_MAX, STRUCTURE};
-use crate::end::Until;
+use ipc_stream::Until;
 
 /// Sends messages of type `T` into a FIFO.
 ///

@@ -16,9 +16,10 @@ use serde::de::DeserializeOwned;
 use crate::end::{End, Until};
 use crate::pace::Pace;
 
+/// The receiving side of an end.
 #[derive(Debug)]
-pub(crate) struct Rx {
-    pub(crate) end: Arc<End>,
+pub struct Rx {
+    end: Arc<End>,
     codec: Codec,
     decoder: FrameDecoder,
     /// Received with bytes that are in the decoder, in the order of the frames they belong to.
@@ -31,29 +32,45 @@ pub(crate) struct Rx {
 }
 
 impl Rx {
-    pub(crate) fn new(end: Arc<End>) -> Self {
+    /// The end that it receives from.
+    pub fn end(&self) -> &Arc<End> {
+        &self.end
+    }
+
+    /// Goes on with another end of the same stream.
+    pub fn set_end(&mut self, end: Arc<End>) {
+        self.end = end;
+    }
+
+    /// For that end.
+    pub fn new(end: Arc<End>) -> Self {
         Rx::with_unread(end, Vec::new(), VecDeque::new())
     }
 
     /// An end that arrived with what its last owner had read ahead.
-    pub(crate) fn with_unread(end: Arc<End>, bytes: Vec<u8>, descriptors: VecDeque<OwnedFd>) -> Self {
+    pub fn with_unread(end: Arc<End>, bytes: Vec<u8>, descriptors: VecDeque<OwnedFd>) -> Self {
         let codec = Codec::default();
         let decoder = FrameDecoder::with_bytes(codec.limits().frame_len_max, bytes);
         Rx { end, codec, decoder, descriptors, at_end: false, is_cut: false, pace: Pace::default() }
     }
 
     /// What was read ahead: bytes and descriptors.
-    pub(crate) fn unread(&self) -> (&[u8], &VecDeque<OwnedFd>) {
+    pub fn unread(&self) -> (&[u8], &VecDeque<OwnedFd>) {
         (self.decoder.buffered(), &self.descriptors)
     }
 
-    pub(crate) fn set_limits(&mut self, limits: Limits) {
+    /// Sets the limits for what is received.
+    pub fn set_limits(&mut self, limits: Limits) {
         self.codec = Codec::new(limits);
         self.decoder.set_frame_len_max(limits.frame_len_max);
     }
 
+    /// Receives a message.
+    ///
+    /// # Errors
+    /// [`RecvError`].
     #[inline]
-    pub(crate) fn recv<T: DeserializeOwned>(&mut self, until: Until) -> Result<T, RecvError> {
+    pub fn recv<T: DeserializeOwned>(&mut self, until: Until) -> Result<T, RecvError> {
         let header = self.next_frame(until)?;
         if header.kind != FrameKind::Message {
             return Err(RecvError::wrong_kind(header.kind));
@@ -75,7 +92,11 @@ impl Rx {
         decoded
     }
 
-    pub(crate) fn recv_bytes(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
+    /// Receives bytes.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn recv_bytes(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
         let header = self.next_frame(until)?;
         if header.kind != FrameKind::Bytes {
             return Err(RecvError::wrong_kind(header.kind));
@@ -86,7 +107,11 @@ impl Rx {
         Ok(bytes)
     }
 
-    pub(crate) fn recv_bytes_into(&mut self, buf: &mut [u8], until: Until) -> Result<usize, RecvError> {
+    /// Receives bytes into `buf`, and says how many.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn recv_bytes_into(&mut self, buf: &mut [u8], until: Until) -> Result<usize, RecvError> {
         let header = loop {
             self.check_moved()?;
             if let Some(header) = self.decoder.header()? {
@@ -120,7 +145,10 @@ impl Rx {
     }
 
     /// Receives one frame of any kind: its payload is appended to `payload`.
-    pub(crate) fn recv_frame(
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn recv_frame(
         &mut self,
         payload: &mut Vec<u8>,
         descriptors: &mut Vec<OwnedFd>,
@@ -135,7 +163,10 @@ impl Rx {
     }
 
     /// Whether a receive would not wait: a message is here, or the news that there will be none.
-    pub(crate) fn poll(&mut self, until: Until) -> Result<bool, RecvError> {
+    ///
+    /// # Errors
+    /// [`RecvError`], if neither can be told.
+    pub fn poll(&mut self, until: Until) -> Result<bool, RecvError> {
         match self.arrive(until) {
             Err(RecvError::Empty | RecvError::Timeout) => Ok(false),
             Err(error @ (RecvError::Moved | RecvError::Io(_))) => Err(error),
@@ -145,12 +176,15 @@ impl Rx {
     }
 
     /// Whether a receive would find a message, or the end, without asking the kernel.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.at_end || self.decoder.is_ready()
     }
 
     /// Raw bytes, for those who do not want frames: what was read ahead first.
-    pub(crate) fn read_raw(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn read_raw(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.end.is_moved() {
             return Err(io::Error::other(RecvError::Moved));
         }

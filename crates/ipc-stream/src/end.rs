@@ -11,24 +11,28 @@ use ipc_os::{pipe, socket};
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Until {
+pub enum Until {
+    /// As long as it takes.
     Forever,
+    /// Not at all.
     Now,
+    /// To this time.
     At(Instant),
 }
 
 impl Until {
     /// A time too far ahead for the clock is for ever.
-    pub(crate) fn after(timeout: Duration) -> Self {
+    pub fn after(timeout: Duration) -> Self {
         Instant::now().checked_add(timeout).map_or(Until::Forever, Until::At)
     }
 
-    pub(crate) fn deadline(deadline: Option<Instant>) -> Self {
+    /// To that time; `None` is for ever.
+    pub fn deadline(deadline: Option<Instant>) -> Self {
         deadline.map_or(Until::Forever, Until::At)
     }
 
     /// What is left of it, as a time-out for `poll`; `None` is for ever.
-    pub(crate) fn left(self) -> Option<Duration> {
+    pub fn left(self) -> Option<Duration> {
         match self {
             Until::Forever => None,
             Until::Now => Some(Duration::ZERO),
@@ -36,66 +40,111 @@ impl Until {
         }
     }
 
-    pub(crate) fn is_over(self) -> bool {
+    /// Whether there is no time left.
+    pub fn is_over(self) -> bool {
         self.left().is_some_and(|left| left.is_zero())
     }
 }
 
-/// Which system calls move the bytes.
+/// Which system calls move the bytes, and what can go with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub enum Transport {
+    /// A pipe: bytes alone.
     Pipe,
-    /// One socket for both directions.
-    Socket,
-    /// One direction of a socket that was split: closed with `shutdown`, since the other half holds it open.
-    SendingHalf,
-    ReceivingHalf,
+    /// A Unix socket: descriptors beside the bytes.
+    Unix,
+    /// A socket of the network: bytes alone.
+    Network,
 }
 
-/// An end of a pipe or socket. Shared by the two directions of a duplex, and by the commit of a message that moves
+impl Transport {
+    /// What it is called, and the carriers that move handles where it does not.
+    pub(crate) fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Transport::Pipe => ("a pipe", "a duplex, or the arguments or result of a process"),
+            Transport::Unix => ("a Unix socket", "a Unix socket"),
+            Transport::Network => ("a network connection", "a Unix socket"),
+        }
+    }
+}
+
+/// Which directions of a socket are this end's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The one out: closed with `shutdown`, since the other half holds the socket open.
+    Sending,
+    /// The one in.
+    Receiving,
+}
+
+/// An end of a pipe or socket. Shared by the two directions of a two-way one, and by the commit of a message that moves
 /// it away.
 #[derive(Debug)]
-pub(crate) struct End {
+pub struct End {
     fd: Arc<OwnedFd>,
     transport: Transport,
+    part: Part,
     /// Set once by the commit of the message that took it away. Relaxed: who uses an end has it by `&mut`, and the
     /// commit runs before the send that it belongs to returns.
     moved: AtomicBool,
 }
 
 impl End {
-    pub(crate) fn new(fd: impl Into<Arc<OwnedFd>>, transport: Transport) -> Arc<Self> {
-        Arc::new(End { fd: fd.into(), transport, moved: AtomicBool::new(false) })
+    /// An end over that descriptor, which has to be what `transport` says.
+    pub fn new(fd: impl Into<Arc<OwnedFd>>, transport: Transport, part: Part) -> Arc<Self> {
+        Arc::new(End { fd: fd.into(), transport, part, moved: AtomicBool::new(false) })
     }
 
+    /// Whether a message has taken it away.
     #[inline]
-    pub(crate) fn is_moved(&self) -> bool {
+    pub fn is_moved(&self) -> bool {
         self.moved.load(Relaxed)
     }
 
-    pub(crate) fn transport(&self) -> Transport {
+    /// What it is.
+    pub fn transport(&self) -> Transport {
         self.transport
     }
 
-    pub(crate) fn moves_handles(&self) -> bool {
-        self.transport != Transport::Pipe
+    /// Which part of it this is.
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
+    /// Whether descriptors go along.
+    pub fn moves_handles(&self) -> bool {
+        self.transport == Transport::Unix
     }
 
     /// The descriptor, to be put into a message.
-    pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
         &self.fd
     }
 
     /// Lets go of it: it lives in another process from now on.
-    pub(crate) fn retire(&self) {
+    pub fn retire(&self) {
         self.moved.store(true, Relaxed);
         // Failing to (no descriptor left for the stand-in) keeps the kernel's object alive until this end is
         // dropped; it is of no use here in either case.
         let _ = ipc_os::fd::retire(self.fd.as_fd());
     }
 
+    /// Another end over a descriptor of its own for one direction of this socket.
+    ///
+    /// # Errors
+    /// `EMFILE` when the process has no descriptor left.
+    pub fn half(&self, part: Part) -> io::Result<Arc<Self>> {
+        Ok(End::new(self.as_fd().try_clone_to_owned()?, self.transport, part))
+    }
+
+    /// Writes, waiting for room.
+    ///
+    /// # Errors
+    /// What the system reports.
     #[inline]
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.transport {
             Transport::Pipe => pipe::write(self.fd.as_fd(), bytes),
             _ => socket::send(self.fd.as_fd(), bytes, socket::Mode::Wait),
@@ -143,14 +192,22 @@ impl End {
         }
     }
 
-    pub(crate) fn capacity(&self) -> io::Result<usize> {
+    /// How many bytes fit between the two ends.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn capacity(&self) -> io::Result<usize> {
         match self.transport {
             Transport::Pipe => pipe::capacity(&self.fd),
             _ => socket::send_buffer(&self.fd),
         }
     }
 
-    pub(crate) fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
+    /// Asks for room for so many bytes, and says how many there are.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn set_capacity(&self, bytes: usize) -> io::Result<usize> {
         match self.transport {
             Transport::Pipe => pipe::set_capacity(&self.fd, bytes),
             _ => socket::set_send_buffer(&self.fd, bytes),
@@ -166,10 +223,10 @@ impl AsFd for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let how = match self.transport {
-            Transport::SendingHalf => std::net::Shutdown::Write,
-            Transport::ReceivingHalf => std::net::Shutdown::Read,
-            _ => return,
+        let how = match self.part {
+            Part::Whole => return,
+            Part::Sending => std::net::Shutdown::Write,
+            Part::Receiving => std::net::Shutdown::Read,
         };
         if !self.is_moved() {
             // The peer may be gone already.

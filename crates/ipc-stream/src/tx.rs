@@ -45,9 +45,10 @@ impl Drop for CutBack<'_> {
     }
 }
 
+/// The sending side of an end.
 #[derive(Debug)]
-pub(crate) struct Tx {
-    pub(crate) end: Arc<End>,
+pub struct Tx {
+    end: Arc<End>,
     codec: Codec,
     /// Where messages are encoded.
     buf: Vec<u8>,
@@ -55,13 +56,24 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) fn new(end: Arc<End>) -> Self {
+    /// The end that it sends through.
+    pub fn end(&self) -> &Arc<End> {
+        &self.end
+    }
+
+    /// Goes on with another end of the same stream.
+    pub fn set_end(&mut self, end: Arc<End>) {
+        self.end = end;
+    }
+
+    /// For that end.
+    pub fn new(end: Arc<End>) -> Self {
         let codec = Codec::default();
         Tx { end, codec, buf: Vec::new(), pending: None }
     }
 
     /// An end that arrived with the rest of a frame which its last owner began.
-    pub(crate) fn with_rest(end: Arc<End>, bytes: Vec<u8>, descriptors: Vec<Arc<OwnedFd>>) -> Self {
+    pub fn with_rest(end: Arc<End>, bytes: Vec<u8>, descriptors: Vec<Arc<OwnedFd>>) -> Self {
         let mut tx = Tx::new(end);
         if !bytes.is_empty() {
             tx.pending = Some(Box::new(Pending { bytes, at: 0, descriptors }));
@@ -70,19 +82,24 @@ impl Tx {
     }
 
     /// The rest of a frame that has begun: its bytes and descriptors.
-    pub(crate) fn rest(&self) -> (&[u8], &[Arc<OwnedFd>]) {
+    pub fn rest(&self) -> (&[u8], &[Arc<OwnedFd>]) {
         match &self.pending {
             Some(pending) => (&pending.bytes[pending.at..], &pending.descriptors),
             None => (&[], &[]),
         }
     }
 
-    pub(crate) fn set_limits(&mut self, limits: Limits) {
+    /// Sets the limits for what is sent.
+    pub fn set_limits(&mut self, limits: Limits) {
         self.codec = Codec::new(limits);
     }
 
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// [`SendError`].
     #[inline]
-    pub(crate) fn send<T: Serialize + ?Sized>(&mut self, message: &T, until: Until) -> Result<(), SendError> {
+    pub fn send<T: Serialize + ?Sized>(&mut self, message: &T, until: Until) -> Result<(), SendError> {
         if self.pending.is_some() || self.end.is_moved() {
             self.make_way(until)?;
         }
@@ -140,11 +157,16 @@ impl Tx {
     #[cold]
     fn count_handles(&self, handles: &handle::Outgoing) -> Result<usize, SendError> {
         let count = handles.descriptors().len();
-        if count > 0 && !self.end.moves_handles() {
-            let instead = "a duplex, or the arguments or result of a process";
-            return Err(SendError::Handles { carrier: "a pipe", count, instead });
-        }
+        self.check_handles(count)?;
         Ok(count)
+    }
+
+    fn check_handles(&self, count: usize) -> Result<(), SendError> {
+        if count == 0 || self.end.moves_handles() {
+            return Ok(());
+        }
+        let (carrier, instead) = self.end.transport().names();
+        Err(SendError::Handles { carrier, count, instead })
     }
 
     #[cold]
@@ -153,12 +175,19 @@ impl Tx {
         error.into()
     }
 
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
         self.send_parts(FrameKind::Bytes, &[bytes], &[], until)
     }
 
     /// Sends one frame whose payload is the concatenation of `parts`.
-    pub(crate) fn send_parts(
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send_parts(
         &mut self,
         kind: FrameKind,
         parts: &[&[u8]],
@@ -167,9 +196,7 @@ impl Tx {
     ) -> Result<(), SendError> {
         self.make_way(until)?;
         let count = descriptors.len();
-        if count > 0 && !self.end.moves_handles() {
-            return Err(SendError::Handles { carrier: "a pipe", count, instead: "a duplex" });
-        }
+        self.check_handles(count)?;
         let len = parts.iter().map(|part| part.len()).sum();
         let header = Header::new(kind, len, count, self.codec.limits().frame_len_max)?.to_bytes();
         if let ([part], Until::Forever, 0) = (parts, until, count)
@@ -190,7 +217,10 @@ impl Tx {
 
     /// Appends a frame to the batch; [`Tx::put_batch`] sends it. A message with handles goes out by itself, after
     /// what is in the batch.
-    pub(crate) fn batch<T: Serialize + ?Sized>(&mut self, message: &T, full: usize) -> Result<(), SendError> {
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn batch<T: Serialize + ?Sized>(&mut self, message: &T, full: usize) -> Result<(), SendError> {
         let start = self.buf.len();
         let handles = self.encode(message)?;
         if !handles.is_empty() {
@@ -205,13 +235,20 @@ impl Tx {
     }
 
     /// Makes the buffer ready for a batch.
-    pub(crate) fn begin_batch(&mut self) -> Result<(), SendError> {
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn begin_batch(&mut self) -> Result<(), SendError> {
         self.make_way(Until::Forever)?;
         self.buf.clear();
         Ok(())
     }
 
-    pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
+    /// Puts out what is in the batch.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn put_batch(&mut self) -> Result<(), SendError> {
         // An earlier part of the batch may have been interrupted.
         self.flush(Until::Forever)?;
         let sent = if self.buf.is_empty() { Ok(()) } else { self.put_buf(Until::Forever) };
@@ -220,7 +257,10 @@ impl Tx {
     }
 
     /// Puts the rest of a frame out that has begun; then the way is free for another.
-    pub(crate) fn flush(&mut self, until: Until) -> Result<(), SendError> {
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn flush(&mut self, until: Until) -> Result<(), SendError> {
         if self.end.is_moved() {
             return Err(SendError::Moved);
         }
