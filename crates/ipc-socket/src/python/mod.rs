@@ -1,0 +1,1 @@
+//! CPython at the other end.
