@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::codec::{Codec, DecodeError, EncodeError};
 use crate::error::{Classify, ErrorKind};
 use crate::fingerprint::Mismatch;
-use crate::frame::{FrameError, FrameKind};
+use crate::frame::{FrameError, FrameKind, Header};
 use crate::handle;
 
 /// Why a message was not sent.
@@ -198,6 +198,10 @@ impl RecvError {
     pub fn wrong_kind(found: FrameKind) -> Self {
         match found {
             FrameKind::Message => RecvError::WrongKind { sent: "send", receive: "recv" },
+            FrameKind::Control => {
+                let header = Header { payload_len: 0, handles: 0, kind: found };
+                RecvError::Frame(FrameError::NotAFrame(header.to_bytes()))
+            }
             FrameKind::Bytes => RecvError::WrongKind { sent: "send_bytes", receive: "recv_bytes" },
         }
     }

@@ -26,6 +26,8 @@ pub enum FrameKind {
     Message,
     /// Bytes as the user gave them.
     Bytes,
+    /// What two ends of a protocol say to each other, and the user does not see.
+    Control,
 }
 
 /// A frame's header.
@@ -112,6 +114,7 @@ impl Header {
         let kind = match (kind, magic) {
             (0, MAGIC) => FrameKind::Message,
             (1, MAGIC) => FrameKind::Bytes,
+            (2, MAGIC) => FrameKind::Control,
             _ => return Err(FrameError::NotAFrame(bytes)),
         };
         let payload_len = u32::from_le_bytes([a, b, c, d]);

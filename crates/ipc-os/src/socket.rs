@@ -1,4 +1,4 @@
-//! Socket pairs, and messages with descriptors on them.
+//! Socket pairs, messages with descriptors on them, sockets with an address, and who is at the other end.
 //!
 //! A received descriptor is an [`OwnedFd`] from the first moment and close-on-exec at receipt. No call here sets
 //! `O_NONBLOCK`; those that must not wait say `MSG_DONTWAIT` for that call alone.
@@ -13,6 +13,14 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+mod named;
+mod peer;
+
+pub use named::{
+    Entry, TcpTimes, accept, connect_unix, entry, listen, open_directory, set_mode, unlink, watch_tcp,
+};
+pub use peer::{PeerCredentials, peer_credentials, peer_pidfd};
 
 /// The most descriptors that one `sendmsg(2)` carries (`SCM_MAX_FD`, include/net/scm.h).
 pub const DESCRIPTORS_MAX: usize = 253;

@@ -28,7 +28,7 @@ impl<'a, T: Serialize> Batch<'a, T> {
     /// # Errors
     /// As [`Sender::send`]. A message that cannot be encoded leaves the batch as it was.
     pub fn send(&mut self, message: &T) -> Result<(), SendError> {
-        self.sender.tx.batch(message, FULL)
+        self.sender.tx.batch(&[], message, FULL)
     }
 
     /// Puts out what is in the batch, waiting for room.

@@ -2,4 +2,32 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod auth;
+mod bind;
+mod client;
+mod connection;
+mod credentials;
+mod dial;
+mod handshake;
+mod listener;
+mod options;
 pub mod python;
+mod receiving;
+mod sending;
+mod types;
+
+pub use address::{Address, AddressError, AddressParts, Carrier};
+pub use auth::{AuthError, Refusal};
+pub use bind::BindError;
+pub use client::Client;
+pub use connection::Connection;
+pub use credentials::Credentials;
+pub use dial::ConnectError;
+pub use handshake::HandshakeError;
+pub use listener::{AcceptError, Incoming, Listener};
+pub use options::Options;
+pub use receiving::RecvHalf;
+pub use sending::SendHalf;
+
+pub use ipc_core::{Limits, RecvError, SendAllError, SendError};
+pub use ipc_os::{Readiness, Waitable, wait};

@@ -76,17 +76,44 @@ impl Rx {
             return Err(RecvError::wrong_kind(header.kind));
         }
         if header.handles != 0 || !self.descriptors.is_empty() {
-            return self.recv_with_handles(header);
+            return self.recv_with_handles(header, 0);
         }
         let decoded = handle::incoming([], || self.codec.decode(self.decoder.payload()));
         self.decoder.consume();
         Ok(decoded?)
     }
 
+    /// Receives a message that was sent behind just these bytes. `None` if the next frame is another one: it stays, to be
+    /// taken with [`recv_frame`](Self::recv_frame).
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    #[inline]
+    pub fn recv_behind<T: DeserializeOwned>(
+        &mut self,
+        prefix: &[u8],
+        until: Until,
+    ) -> Result<Option<T>, RecvError> {
+        let header = self.next_frame(until)?;
+        if header.kind != FrameKind::Message || !self.decoder.payload().starts_with(prefix) {
+            return Ok(None);
+        }
+        if header.handles != 0 || !self.descriptors.is_empty() {
+            return self.recv_with_handles(header, prefix.len()).map(Some);
+        }
+        let decoded = handle::incoming([], || self.codec.decode(&self.decoder.payload()[prefix.len()..]));
+        self.decoder.consume();
+        Ok(Some(decoded?))
+    }
+
     #[cold]
-    fn recv_with_handles<T: DeserializeOwned>(&mut self, header: Header) -> Result<T, RecvError> {
+    fn recv_with_handles<T: DeserializeOwned>(
+        &mut self,
+        header: Header,
+        from: usize,
+    ) -> Result<T, RecvError> {
         let decoded = self.take_descriptors(header).and_then(|descriptors| {
-            Ok(handle::incoming(descriptors, || self.codec.decode(self.decoder.payload()))?)
+            Ok(handle::incoming(descriptors, || self.codec.decode(&self.decoder.payload()[from..]))?)
         });
         self.consume();
         decoded
@@ -173,6 +200,11 @@ impl Rx {
             // The end of the stream stays: the next receive tells of it.
             _ => Ok(true),
         }
+    }
+
+    /// What the next frame is, if all of it is here.
+    pub fn kind(&mut self) -> Option<FrameKind> {
+        Some(self.decoder.frame().ok()??.kind)
     }
 
     /// Whether a receive would find a message, or the end, without asking the kernel.

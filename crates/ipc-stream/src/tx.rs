@@ -100,11 +100,25 @@ impl Tx {
     /// [`SendError`].
     #[inline]
     pub fn send<T: Serialize + ?Sized>(&mut self, message: &T, until: Until) -> Result<(), SendError> {
+        self.send_behind(&[], message, until)
+    }
+
+    /// Sends a message behind some bytes, in one frame: what says how it is to be read.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    #[inline]
+    pub fn send_behind<T: Serialize + ?Sized>(
+        &mut self,
+        prefix: &[u8],
+        message: &T,
+        until: Until,
+    ) -> Result<(), SendError> {
         if self.pending.is_some() || self.end.is_moved() {
             self.make_way(until)?;
         }
         self.buf.clear();
-        let handles = self.encode(message)?;
+        let handles = self.encode(prefix, message)?;
         if !handles.is_empty() {
             return self.send_with_handles(handles, until);
         }
@@ -131,9 +145,14 @@ impl Tx {
 
     /// Appends one frame to the buffer; with an error the buffer is as it was.
     #[inline]
-    fn encode<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<handle::Outgoing, SendError> {
+    fn encode<T: Serialize + ?Sized>(
+        &mut self,
+        prefix: &[u8],
+        message: &T,
+    ) -> Result<handle::Outgoing, SendError> {
         let start = self.buf.len();
         self.buf.extend_from_slice(&[0; HEADER_LEN]);
+        self.buf.extend_from_slice(prefix);
         let cut = CutBack { buf: &mut self.buf, len: start };
         let ((), handles) = handle::outgoing(|| self.codec.encode(message, &mut *cut.buf))?;
         std::mem::forget(cut);
@@ -220,9 +239,14 @@ impl Tx {
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn batch<T: Serialize + ?Sized>(&mut self, message: &T, full: usize) -> Result<(), SendError> {
+    pub fn batch<T: Serialize + ?Sized>(
+        &mut self,
+        prefix: &[u8],
+        message: &T,
+        full: usize,
+    ) -> Result<(), SendError> {
         let start = self.buf.len();
-        let handles = self.encode(message)?;
+        let handles = self.encode(prefix, message)?;
         if !handles.is_empty() {
             let frame = self.buf.split_off(start);
             self.put_batch()?;

@@ -1,0 +1,60 @@
+//! The end that connects.
+
+use ipc_stream::Transport;
+
+use crate::address::{Address, Carrier};
+use crate::auth::{AuthError, Handshake, Role};
+use crate::connection::Connection;
+use crate::credentials::Credentials;
+use crate::dial::{self, ConnectError};
+use crate::handshake::{HandshakeError, Pending};
+use crate::options::Options;
+
+/// The end that connects: [`Client::connect`], or [`Options::connect`] with a key.
+#[derive(Debug)]
+pub struct Client;
+
+impl Client {
+    /// Connects to the listener at an address, without a key.
+    ///
+    /// # Errors
+    /// As of [`Options::connect`].
+    pub fn connect<A>(address: A) -> Result<Connection, ConnectError>
+    where
+        A: TryInto<Address>,
+        ConnectError: From<A::Error>,
+    {
+        Options::new().connect(address)
+    }
+}
+
+pub(crate) fn connect(address: &Address, options: &Options) -> Result<Connection, ConnectError> {
+    let fd = dial::connect(address, &options.dial())?;
+    let of = |source: HandshakeError| ConnectError::Handshake { address: address.clone(), source };
+    let (transport, peer) = about(address.carrier(), &fd, options).map_err(of)?;
+    let machine = Handshake::new(Role::Client, options.key.clone()).map_err(|error| of(error.into()))?;
+    let fd = Pending::new(fd, machine, options.handshake_deadline()).finish().map_err(of)?;
+    let mut connection = Connection::of(fd, transport, peer);
+    connection.set_limits(options.limits);
+    Ok(connection)
+}
+
+/// What carries a connection, and who is at the other end, if those are let in.
+pub(crate) fn about(
+    carrier: Carrier,
+    fd: &std::os::fd::OwnedFd,
+    options: &Options,
+) -> Result<(Transport, Option<Credentials>), HandshakeError> {
+    use std::os::fd::AsFd;
+    let (transport, peer) = match carrier {
+        Carrier::Tcp => (Transport::Network, None),
+        _ => (Transport::Unix, Some(Credentials::of(fd.as_fd())?)),
+    };
+    if let Some(users) = &options.users {
+        let uid = peer.as_ref().map(Credentials::uid);
+        if !uid.is_some_and(|uid| users.contains(&uid)) {
+            return Err(AuthError::User(uid.unwrap_or(u32::MAX)).into());
+        }
+    }
+    Ok((transport, peer))
+}

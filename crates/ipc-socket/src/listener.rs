@@ -1,0 +1,259 @@
+//! The end that is connected to.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use ipc_core::{Classify, ErrorKind};
+use ipc_os::{Readiness, Waitable, wait};
+use ipc_stream::Transport;
+
+use crate::address::Address;
+use crate::auth::{AuthError, Handshake, Role};
+use crate::bind::{BindError, Bound, TakeError};
+use crate::client::about;
+use crate::connection::Connection;
+use crate::credentials::Credentials;
+use crate::handshake::{HandshakeError, Pending, Progress};
+use crate::options::Options;
+
+/// So many handshakes go on at once.
+const PENDING_MAX: usize = 64;
+
+/// When all of those are taken, one who has said nothing for so long makes room for the next.
+const SILENT_MAX: Duration = Duration::from_millis(50);
+
+/// Listens at an address, and accepts connections.
+///
+/// - *Handshakes*: up to 64 go on at once inside of [`accept`](Self::accept), each for its [time](Options::handshake_timeout)
+///   at most; nobody waits for one who is silent. Who fails is an error of one `accept`, and the listener goes on.
+/// - *Strangers* cost a descriptor and some hundred bytes each, for that time, and 64 at most at once; the others wait in the
+///   kernel.
+/// - *Death*: the path of a listener that was killed is taken over by the next one.
+/// - *Fork*: a forked child's copy keeps the address in use; only the process that made it takes its path away.
+#[derive(Debug)]
+pub struct Listener {
+    bound: Bound,
+    options: Options,
+    pending: Vec<Arriving>,
+    last: Option<Last>,
+}
+
+/// Somebody whose handshake is under way.
+#[derive(Debug)]
+struct Arriving {
+    pending: Pending,
+    transport: Transport,
+    peer: Option<Credentials>,
+    from: Option<Address>,
+    since: Instant,
+}
+
+/// Who was accepted last.
+#[derive(Debug)]
+struct Last {
+    from: Option<Address>,
+}
+
+/// Why no connection was accepted. The listener goes on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// Nobody came in time.
+    #[error("nobody connected in time")]
+    Timeout,
+    /// Somebody came, and was not let in.
+    #[error("somebody{} was not let in", from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default())]
+    Handshake {
+        /// Where from, if over TCP.
+        from: Option<Address>,
+        /// Why.
+        source: HandshakeError,
+    },
+    /// There is no descriptor or no memory for another connection: close some, or raise the limit (`ulimit -n`).
+    #[error("no descriptor or memory for another connection: close some, or raise the limit (`ulimit -n`)")]
+    Exhausted(#[source] io::Error),
+    /// The system reports something else.
+    #[error("cannot accept connections")]
+    Io(#[source] io::Error),
+}
+
+impl Classify for AcceptError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            AcceptError::Timeout => ErrorKind::Timeout,
+            AcceptError::Handshake { source, .. } => source.kind(),
+            AcceptError::Exhausted(_) => ErrorKind::Limit,
+            AcceptError::Io(error) => ErrorKind::of_io(error),
+        }
+    }
+}
+
+impl From<TakeError> for AcceptError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Exhausted(error) => AcceptError::Exhausted(error),
+            TakeError::Io(error) => AcceptError::Io(error),
+        }
+    }
+}
+
+impl Listener {
+    /// Listens at an address, without a key: those may connect whom the system lets, which is this user for a path.
+    ///
+    /// # Errors
+    /// As of [`Options::bind`].
+    pub fn bind<A>(address: A) -> Result<Self, BindError>
+    where
+        A: TryInto<Address>,
+        BindError: From<A::Error>,
+    {
+        Options::new().bind(address)
+    }
+
+    pub(crate) fn over(bound: Bound, options: Options) -> Self {
+        Listener { bound, options, pending: Vec::new(), last: None }
+    }
+
+    /// Where it listens: what it was bound to, but for TCP with the port that it has.
+    pub fn local_address(&self) -> &Address {
+        self.bound.local_address()
+    }
+
+    /// Where the connection came from that was accepted last, if over TCP.
+    pub fn last_accepted(&self) -> Option<&Address> {
+        self.last.as_ref()?.from.as_ref()
+    }
+
+    /// Waits for somebody who connects and proves to have the key.
+    ///
+    /// # Errors
+    /// As the variants of [`AcceptError`] say; call it again after each of them.
+    pub fn accept(&mut self) -> Result<Connection, AcceptError> {
+        self.accept_until(None)
+    }
+
+    /// As [`accept`](Self::accept), for that time at most.
+    ///
+    /// # Errors
+    /// [`AcceptError::Timeout`]; else the same.
+    pub fn accept_timeout(&mut self, timeout: Duration) -> Result<Connection, AcceptError> {
+        // A time too far ahead for the clock is for ever.
+        self.accept_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The connections as they come, without end.
+    pub fn incoming(&mut self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    fn accept_until(&mut self, deadline: Option<Instant>) -> Result<Connection, AcceptError> {
+        loop {
+            self.take_all()?;
+            if let Some(connection) = self.advance()? {
+                return Ok(connection);
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(AcceptError::Timeout);
+            }
+            self.wait(deadline, now).map_err(AcceptError::Io)?;
+        }
+    }
+
+    /// Takes those that the kernel has, as many as there is room for.
+    fn take_all(&mut self) -> Result<(), AcceptError> {
+        while self.pending.len() < PENDING_MAX || self.make_room() {
+            let Some((fd, from)) = self.bound.accept_nonblocking()? else { break };
+            let failed = |from, source| Err(AcceptError::Handshake { from, source });
+            let carrier = self.bound.local_address().carrier();
+            let (transport, peer) = match about(carrier, &fd, &self.options) {
+                Ok(about) => about,
+                Err(source) => return failed(from, source),
+            };
+            let machine = match Handshake::new(Role::Listener, self.options.key.clone()) {
+                Ok(machine) => machine,
+                Err(error) => return failed(from, AuthError::into(error)),
+            };
+            let pending = Pending::new(fd, machine, self.options.handshake_deadline());
+            self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
+        }
+        Ok(())
+    }
+
+    /// Drops the one that has been silent for longest, if that is long enough.
+    fn make_room(&mut self) -> bool {
+        let is_silent =
+            |arriving: &Arriving| !arriving.pending.has_begun() && arriving.since.elapsed() >= SILENT_MAX;
+        // The first is the oldest.
+        let Some(at) = self.pending.iter().position(is_silent) else { return false };
+        self.pending.remove(at);
+        true
+    }
+
+    /// Lets all handshakes go on, until one is done or has failed.
+    fn advance(&mut self) -> Result<Option<Connection>, AcceptError> {
+        for at in 0..self.pending.len() {
+            match self.pending[at].pending.advance() {
+                Ok(Progress::Waiting) => {}
+                Ok(Progress::Done) => {
+                    let Arriving { pending, transport, peer, from, .. } = self.pending.remove(at);
+                    self.last = Some(Last { from });
+                    let mut connection = Connection::of(pending.fd, transport, peer);
+                    connection.set_limits(self.options.limits);
+                    return Ok(Some(connection));
+                }
+                Err(source) => {
+                    let from = self.pending.remove(at).from;
+                    return Err(AcceptError::Handshake { from, source });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn wait(&self, deadline: Option<Instant>, now: Instant) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = self.pending.iter().map(|arriving| arriving.pending.fd.as_fd()).collect();
+        let mut sources: Vec<&dyn Waitable> = fds.iter().map(|fd| fd as &dyn Waitable).collect();
+        let mut first = self.pending.iter().map(|arriving| arriving.pending.deadline).chain(deadline).min();
+        let listener = self.bound.as_fd();
+        if self.pending.len() < PENDING_MAX {
+            sources.push(&listener);
+        } else {
+            // Others wait perhaps until one of these is to make room.
+            let room = self.pending.iter().filter(|arriving| !arriving.pending.has_begun());
+            first = room.map(|arriving| arriving.since + SILENT_MAX).chain(first).min();
+        }
+        // A millisecond more than that, as clocks are rounded.
+        let left = first.map(|first| first.saturating_duration_since(now) + Duration::from_millis(1));
+        wait(&sources, left).map(drop)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bound.as_fd()
+    }
+}
+
+/// Ready when somebody connects. With handshakes under way, [`accept_timeout`](Listener::accept_timeout) takes as long as
+/// it is given, though.
+impl Waitable for Listener {
+    fn readiness(&self) -> Readiness<'_> {
+        Readiness::Descriptor(self.as_fd())
+    }
+}
+
+/// The connections of a [`Listener`] as they come.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a mut Listener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = Result<Connection, AcceptError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept())
+    }
+}

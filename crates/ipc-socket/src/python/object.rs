@@ -1,0 +1,367 @@
+//! A Python value that is plain data.
+
+use std::fmt;
+
+use ipc_core::{Classify, ErrorKind};
+use serde::de::DeserializeOwned;
+use serde::ser::Serialize;
+
+use super::bigint::BigInt;
+
+mod de;
+mod display;
+mod ser;
+mod value;
+
+/// How deep [`to_object`], [`from_object`] and [`encode`](super::pickle::encode) go. They recurse, and so does
+/// dropping an [`Object`].
+pub(super) const DEPTH_MAX: usize = 128;
+
+/// A Python value that is plain data: `None`, `bool`, `int`, `float`, `str`, `bytes`, `list`, `tuple`, `dict`, `set`
+/// and `frozenset`, nested in each other.
+///
+/// [`to_object`] and [`from_object`] convert from and to types with serde. A struct becomes a [`Dict`](Object::Dict)
+/// with its field names, a tuple, an array and a tuple struct become a [`Tuple`](Object::Tuple), a newtype what it
+/// contains, `()` and `None` become [`None`](Object::None), and `Some(x)` what `x` becomes. An enum variant becomes
+/// its name if it is a unit variant, and otherwise a dict with one entry, from its name to its payload. A sequence in
+/// Rust may be a list, tuple, set or frozenset in Python.
+///
+/// Two objects are equal if they look the same: `1`, `True` and `1.0` differ here, and so do sets whose elements come
+/// in another order.
+///
+/// # What does not survive
+///
+/// - `Some(None)` and `Some(())` come back as `None`.
+/// - serde has no sets: a `HashSet` becomes a list. Who wants to send a set makes a [`Set`](Object::Set).
+/// - A `Vec<u8>` is a list of numbers, unless something like the crate `serde_bytes` is used.
+///
+/// It prints as Python would write it:
+///
+/// ```
+/// use ipc_socket::python::{Object, from_object, to_object};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// struct Point {
+///     at: (i32, i32),
+///     label: Option<String>,
+/// }
+///
+/// let point = Point { at: (1, 2), label: None };
+/// let object = to_object(&point)?;
+/// assert_eq!(object.to_string(), "{'at': (1, 2), 'label': None}");
+/// assert_eq!(from_object::<Point>(object)?, point);
+/// # Ok::<(), ipc_socket::python::ObjectError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Object {
+    /// `None`.
+    #[default]
+    None,
+    /// `True` or `False`.
+    Bool(bool),
+    /// An `int` that fits into an `i128`.
+    Int(i128),
+    /// An `int` that does not. `Object::from`, [`to_object`] and [`decode`](super::pickle::decode) keep all others in
+    /// [`Int`](Object::Int).
+    BigInt(BigInt),
+    /// A `float`.
+    Float(f64),
+    /// A `str`. Those of Python that contain surrogates have no counterpart.
+    Str(String),
+    /// `bytes`.
+    Bytes(Vec<u8>),
+    /// A `list`.
+    List(Vec<Object>),
+    /// A `tuple`.
+    Tuple(Vec<Object>),
+    /// A `dict`. The entries keep their order. Keys that Python takes for equal are not looked for.
+    Dict(Vec<(Object, Object)>),
+    /// A `set`, in the order in which it came.
+    Set(Vec<Object>),
+    /// A `frozenset`, in the order in which it came.
+    FrozenSet(Vec<Object>),
+}
+
+/// The [`Object`] that `value` serializes as.
+///
+/// # Errors
+///
+/// [`ObjectError::TooDeep`] beyond 128 levels, and what a `Serialize` implementation refuses.
+///
+/// ```
+/// use ipc_socket::python::to_object;
+///
+/// let object = to_object(&(1, "two", vec![3.0], ()))?;
+/// assert_eq!(object.to_string(), "(1, 'two', [3.0], None)");
+/// # Ok::<(), ipc_socket::python::ObjectError>(())
+/// ```
+pub fn to_object<T: Serialize + ?Sized>(value: &T) -> Result<Object, ObjectError> {
+    value.serialize(ser::ToObject::new(DEPTH_MAX))
+}
+
+/// The `T` that `object` stands for.
+///
+/// # Errors
+///
+/// [`ObjectError::TooDeep`] beyond 128 levels, and otherwise [`ObjectError::Decode`], if the object is not one of a
+/// `T`.
+///
+/// ```
+/// use ipc_socket::python::{Object, from_object};
+///
+/// let object = Object::Set(vec![Object::from(1), Object::from(2)]);
+/// assert_eq!(from_object::<Vec<u8>>(object.clone()).unwrap(), [1, 2]);
+/// assert_eq!(from_object::<(i64, f32)>(object.clone()).unwrap(), (1, 2.0));
+/// assert!(from_object::<String>(object).is_err());
+/// ```
+pub fn from_object<T: DeserializeOwned>(object: Object) -> Result<T, ObjectError> {
+    T::deserialize(de::FromObject::new(object, DEPTH_MAX))
+}
+
+/// A conversion to or from an [`Object`] failed.
+///
+/// ```
+/// use ipc_socket::python::{Object, ObjectError, from_object};
+///
+/// let error = from_object::<u8>(Object::from("seven")).unwrap_err();
+/// assert!(matches!(error, ObjectError::Decode(_)));
+/// assert_eq!(error.to_string(), "invalid type: string \"seven\", expected u8");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The value nests too deep.
+    #[error("the value nests deeper than {limit} levels, which is as deep as a Python object converts")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+    /// A `Serialize` implementation refused, with this message.
+    #[error("{0}")]
+    Encode(String),
+    /// The object is not one of the type asked for, for this reason.
+    #[error("{0}")]
+    Decode(String),
+}
+
+impl Classify for ObjectError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            ObjectError::TooDeep { .. } => ErrorKind::Limit,
+            ObjectError::Encode(_) => ErrorKind::Encode,
+            ObjectError::Decode(_) => ErrorKind::Decode,
+        }
+    }
+}
+
+impl serde::ser::Error for ObjectError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        ObjectError::Encode(message.to_string())
+    }
+}
+
+impl serde::de::Error for ObjectError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        ObjectError::Decode(message.to_string())
+    }
+}
+
+/// One level less, or the error.
+fn descend(depth_left: usize) -> Result<usize, ObjectError> {
+    depth_left.checked_sub(1).ok_or(ObjectError::TooDeep { limit: DEPTH_MAX })
+}
+
+impl Object {
+    /// Whether this is `None`.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// assert!(Object::from(()).is_none());
+    /// ```
+    pub fn is_none(&self) -> bool {
+        matches!(self, Object::None)
+    }
+
+    /// The truth value, if it is a `bool`.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// assert_eq!(Object::from(true).as_bool(), Some(true));
+    /// ```
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Object::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The integer, if it is one that fits.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// assert_eq!(Object::from(-1).as_i64(), Some(-1));
+    /// assert_eq!(Object::from(u64::MAX).as_i64(), None);
+    /// ```
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Object::Int(value) => i64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is a `float`.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// assert_eq!(Object::from(0.5).as_f64(), Some(0.5));
+    /// assert_eq!(Object::from(1).as_f64(), None);
+    /// ```
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Object::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is a `str`.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// assert_eq!(Object::from("hello").as_str(), Some("hello"));
+    /// ```
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Object::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The bytes, if it is `bytes`.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// assert_eq!(Object::from(vec![1_u8, 2]).as_bytes(), Some(&[1, 2][..]));
+    /// ```
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Object::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The elements of a list, tuple, set or frozenset.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// let tuple = Object::Tuple(vec![Object::from(1), Object::None]);
+    /// assert_eq!(tuple.elements().map(<[Object]>::len), Some(2));
+    /// ```
+    pub fn elements(&self) -> Option<&[Object]> {
+        match self {
+            Object::List(elements)
+            | Object::Tuple(elements)
+            | Object::Set(elements)
+            | Object::FrozenSet(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// The entries, if it is a `dict`.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// let dict = Object::Dict(vec![(Object::from(1), Object::from("one"))]);
+    /// assert_eq!(dict.as_dict().map(<[_]>::len), Some(1));
+    /// ```
+    pub fn as_dict(&self) -> Option<&[(Object, Object)]> {
+        match self {
+            Object::Dict(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// What a dict has at this text as a key. This looks at one entry after the other, and at the last one first, as
+    /// a later one would have replaced an earlier one in Python.
+    ///
+    /// ```
+    /// # use ipc_socket::python::Object;
+    /// let dict = Object::Dict(vec![(Object::from("one"), Object::from(1))]);
+    /// assert_eq!(dict.get("one"), Some(&Object::Int(1)));
+    /// assert_eq!(dict.get("two"), None);
+    /// ```
+    pub fn get(&self, key: &str) -> Option<&Object> {
+        self.as_dict()?.iter().rev().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
+    }
+}
+
+macro_rules! from_integers {
+    ($($ty:ty)*) => {$(
+        impl From<$ty> for Object {
+            fn from(value: $ty) -> Self {
+                Object::Int(value as i128)
+            }
+        }
+    )*};
+}
+
+// Each of these fits into an `i128`; `From` does not say so for the two that depend on the target.
+from_integers! { i8 i16 i32 i64 i128 isize u8 u16 u32 u64 usize }
+
+impl From<u128> for Object {
+    fn from(value: u128) -> Self {
+        match i128::try_from(value) {
+            Ok(value) => Object::Int(value),
+            Err(_) => Object::BigInt(value.into()),
+        }
+    }
+}
+
+/// An [`Int`](Object::Int) if the value fits.
+impl From<BigInt> for Object {
+    fn from(value: BigInt) -> Self {
+        match value.to_i128() {
+            Some(value) => Object::Int(value),
+            None => Object::BigInt(value),
+        }
+    }
+}
+
+macro_rules! from_others {
+    ($($ty:ty, $value:ident => $variant:ident $content:expr;)*) => {$(
+        impl From<$ty> for Object {
+            fn from($value: $ty) -> Self {
+                Object::$variant($content)
+            }
+        }
+    )*};
+}
+
+from_others! {
+    bool, value => Bool value;
+    f32, value => Float f64::from(value);
+    f64, value => Float value;
+    char, value => Str value.into();
+    &str, value => Str value.to_owned();
+    String, value => Str value;
+    &[u8], value => Bytes value.to_vec();
+    Vec<u8>, value => Bytes value;
+    Vec<Object>, value => List value;
+    Vec<(Object, Object)>, value => Dict value;
+}
+
+impl From<()> for Object {
+    fn from((): ()) -> Self {
+        Object::None
+    }
+}
+
+impl<T: Into<Object>> From<Option<T>> for Object {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Object::None, Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests;

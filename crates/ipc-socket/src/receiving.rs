@@ -1,0 +1,319 @@
+//! The receiving half of a connection.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipc_core::frame::FrameKind;
+use ipc_core::{Codec, Fingerprint, Limits, RecvError, Schema, handle};
+use ipc_stream::{Rx, Until};
+use serde::de::DeserializeOwned;
+
+use crate::types::{Control, Questions, Structures, Types};
+
+/// The half of a [`Connection`](crate::Connection) that receives; [there](crate::Connection) is what is promised.
+#[derive(Debug)]
+pub struct RecvHalf {
+    pub(crate) rx: Rx,
+    codec: Codec,
+    types: Types,
+    questions: Arc<Questions>,
+    structures: Structures,
+    /// Frames that were taken out of the stream, and were not what was wanted: they come first.
+    held: VecDeque<Held>,
+    /// What ended a look beyond them.
+    failed: Option<RecvError>,
+}
+
+#[derive(Debug)]
+struct Held {
+    kind: FrameKind,
+    payload: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// What one look for a message has come to.
+pub(crate) enum Step<T> {
+    Got(T),
+    /// The peer has asked for something: it waits for an answer, perhaps.
+    Asked,
+    /// The next message is of a structure that is not known here.
+    Unknown(u64),
+}
+
+impl RecvHalf {
+    pub(crate) fn new(rx: Rx, questions: Arc<Questions>) -> Self {
+        RecvHalf {
+            rx,
+            codec: Codec::default(),
+            types: Types::default(),
+            questions,
+            structures: Structures::default(),
+            held: VecDeque::new(),
+            failed: None,
+        }
+    }
+
+    /// One look for a message.
+    #[inline]
+    pub(crate) fn step<T: DeserializeOwned>(&mut self, until: Until) -> Result<Step<T>, RecvError> {
+        let id = self.types.id::<T>();
+        if !self.is_clear() {
+            return self.step_held(id);
+        }
+        match self.rx.recv_behind(&id.to_le_bytes(), until)? {
+            Some(message) => Ok(Step::Got(message)),
+            None => self.step_other(id, until),
+        }
+    }
+
+    fn is_clear(&self) -> bool {
+        self.held.is_empty() && self.failed.is_none()
+    }
+
+    #[cold]
+    fn step_other<T: DeserializeOwned>(&mut self, id: u64, until: Until) -> Result<Step<T>, RecvError> {
+        match self.fetch(until)? {
+            true => Ok(Step::Asked),
+            false if self.is_clear() => self.step_other(id, until),
+            false => self.step_held(id),
+        }
+    }
+
+    /// Takes one frame out of the stream: what it says of types is noted, anything else held. Whether it was a question.
+    pub(crate) fn fetch(&mut self, until: Until) -> Result<bool, RecvError> {
+        let (mut payload, mut descriptors) = (Vec::new(), Vec::new());
+        let kind = self.rx.recv_frame(&mut payload, &mut descriptors, until)?;
+        if kind != FrameKind::Control {
+            self.held.push_back(Held { kind, payload, descriptors });
+            return Ok(false);
+        }
+        match Control::read(&payload) {
+            Some(Control::Ask(id)) => {
+                self.questions.put(id);
+                return Ok(true);
+            }
+            Some(Control::Structure(id, text)) => self.structures.put(id, text),
+            None => {}
+        }
+        Ok(false)
+    }
+
+    #[cold]
+    fn step_held<T: DeserializeOwned>(&mut self, id: u64) -> Result<Step<T>, RecvError> {
+        let Some(held) = self.held.pop_front() else {
+            return Err(self.failed.take().unwrap_or(RecvError::Disconnected));
+        };
+        let theirs = match held.kind {
+            FrameKind::Message => held.payload.first_chunk().map(|id| u64::from_le_bytes(*id)),
+            kind => {
+                self.held.push_front(held);
+                return Err(RecvError::wrong_kind(kind));
+            }
+        };
+        if theirs == Some(id) {
+            let decode = || self.codec.decode(&held.payload[8..]);
+            return Ok(Step::Got(handle::incoming(held.descriptors, decode)?));
+        }
+        let theirs = theirs.unwrap_or_default();
+        self.held.push_front(held);
+        match self.structures.get(theirs) {
+            Some(_) => Err(self.mismatch::<T>(theirs)),
+            None => Ok(Step::Unknown(theirs)),
+        }
+    }
+
+    /// Looks on for what the peer answers, and holds what comes before it, as much as one message may be. Whether the peer
+    /// has asked something itself; `None` when there is nothing more to wait for.
+    pub(crate) fn await_structure(&mut self, id: u64, until: Until) -> Option<bool> {
+        let held: usize = self.held.iter().map(|held| held.payload.len()).sum();
+        if self.structures.get(id).is_some()
+            || self.failed.is_some()
+            || held > self.codec.limits().frame_len_max
+            || self.held.len() > HELD_MAX
+        {
+            return None;
+        }
+        match self.fetch(until) {
+            Ok(asked) => Some(asked),
+            Err(RecvError::Timeout | RecvError::Empty) => None,
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// The next message is of another type than `T`.
+    pub(crate) fn mismatch<T: DeserializeOwned>(&self, theirs: u64) -> RecvError {
+        let text = self.structures.get(theirs).unwrap_or_default();
+        match Schema::of::<T>().check(Fingerprint::from_u64(theirs), text) {
+            Err(mismatch) => RecvError::Mismatch(Box::new(mismatch)),
+            Ok(()) => RecvError::Empty,
+        }
+    }
+
+    fn recv_until<T: DeserializeOwned>(&mut self, until: Until) -> Result<T, RecvError> {
+        loop {
+            match self.step(until)? {
+                Step::Got(message) => return Ok(message),
+                // The other half answers with its next send.
+                Step::Asked => {}
+                Step::Unknown(theirs) => return Err(self.mismatch::<T>(theirs)),
+            }
+        }
+    }
+
+    /// Receives a message of type `T`, waiting for it.
+    ///
+    /// # Errors
+    /// [`RecvError::Mismatch`] when the next message is of another type, and [`RecvError::WrongKind`] when it is bytes: it
+    /// stays to be received as what it is. [`RecvError::Disconnected`] when all was received and nobody can send any more,
+    /// [`RecvError::Truncated`] when the peer went in the middle of a message; [`RecvError::Decode`] for a message that
+    /// exceeds a limit or is broken (it is gone, the next ones are not); [`RecvError::Frame`] when the peer does not speak
+    /// this protocol; [`RecvError::Io`].
+    #[inline]
+    pub fn recv<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        self.recv_until(Until::Forever)
+    }
+
+    /// Receives a message if there is one now.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`]; else as [`recv`](Self::recv).
+    pub fn try_recv<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        self.recv_until(Until::Now)
+    }
+
+    /// Receives a message, waiting no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`RecvError::Timeout`]; else as [`recv`](Self::recv).
+    pub fn recv_timeout<T: DeserializeOwned>(&mut self, timeout: Duration) -> Result<T, RecvError> {
+        self.recv_until(Until::after(timeout))
+    }
+
+    /// One look for bytes.
+    pub(crate) fn step_bytes(&mut self, until: Until) -> Result<Step<Vec<u8>>, RecvError> {
+        if self.is_clear() {
+            match self.rx.recv_bytes(until) {
+                Err(RecvError::Frame(_)) | Err(RecvError::WrongKind { .. }) => {}
+                other => return other.map(Step::Got),
+            }
+            if self.fetch(until)? {
+                return Ok(Step::Asked);
+            }
+            if self.is_clear() {
+                return self.step_bytes(until);
+            }
+        }
+        let Some(held) = self.held.pop_front() else {
+            return Err(self.failed.take().unwrap_or(RecvError::Disconnected));
+        };
+        if held.kind == FrameKind::Bytes {
+            return Ok(Step::Got(held.payload));
+        }
+        let kind = held.kind;
+        self.held.push_front(held);
+        Err(RecvError::wrong_kind(kind))
+    }
+
+    fn recv_bytes_until(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
+        loop {
+            if let Step::Got(bytes) = self.step_bytes(until)? {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// Receives bytes, waiting for them.
+    ///
+    /// # Errors
+    /// [`RecvError::WrongKind`] when the next one is a message: it stays to be received as one. Else as
+    /// [`recv`](Self::recv).
+    pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_until(Until::Forever)
+    }
+
+    /// Receives bytes if there are some now.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`]; else as [`recv_bytes`](Self::recv_bytes).
+    pub fn try_recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_until(Until::Now)
+    }
+
+    /// Receives bytes, waiting no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`RecvError::Timeout`]; else as [`recv_bytes`](Self::recv_bytes).
+    pub fn recv_bytes_timeout(&mut self, timeout: Duration) -> Result<Vec<u8>, RecvError> {
+        self.recv_bytes_until(Until::after(timeout))
+    }
+
+    /// One look for bytes, into `buf`.
+    pub(crate) fn step_bytes_into(&mut self, buf: &mut [u8]) -> Result<Step<usize>, RecvError> {
+        if self.is_clear() {
+            match self.rx.recv_bytes_into(buf, Until::Forever) {
+                Err(RecvError::Frame(_)) | Err(RecvError::WrongKind { .. }) => {}
+                other => return other.map(Step::Got),
+            }
+        }
+        let bytes = match self.step_bytes(Until::Forever)? {
+            Step::Got(bytes) => bytes,
+            Step::Asked => return Ok(Step::Asked),
+            Step::Unknown(id) => return Ok(Step::Unknown(id)),
+        };
+        match buf.get_mut(..bytes.len()) {
+            Some(into) => into.copy_from_slice(&bytes),
+            None => return Err(RecvError::TooSmall { message: bytes, capacity: buf.len() }),
+        }
+        Ok(Step::Got(bytes.len()))
+    }
+
+    /// Receives bytes into `buf`, and says how many; what is behind them in `buf` stays as it was.
+    ///
+    /// # Errors
+    /// [`RecvError::TooSmall`] when `buf` is too short: the error holds the whole message. Else as
+    /// [`recv_bytes`](Self::recv_bytes).
+    pub fn recv_bytes_into(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        loop {
+            if let Step::Got(len) = self.step_bytes_into(buf)? {
+                return Ok(len);
+            }
+        }
+    }
+
+    /// Whether a receive would not wait, for that time at most: a message is here, or the news that there will be none.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
+        let until = Until::after(timeout);
+        while self.is_clear() {
+            if !self.rx.poll(until)? {
+                return Ok(false);
+            }
+            if self.rx.kind() != Some(FrameKind::Control) {
+                break;
+            }
+            self.fetch(until)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether a receive would find something without asking the kernel.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_clear() || self.rx.is_ready()
+    }
+
+    /// Sets the limits that protect this process from what is received.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.codec = Codec::new(limits);
+        self.rx.set_limits(limits);
+    }
+}
+
+/// So many frames are held while an answer is waited for.
+const HELD_MAX: usize = 64;

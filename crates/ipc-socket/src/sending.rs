@@ -1,0 +1,153 @@
+//! The sending half of a connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipc_core::frame::FrameKind;
+use ipc_core::{Limits, SendAllError, SendError};
+use ipc_stream::{Tx, Until};
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Control, Questions, Types};
+
+/// The half of a [`Connection`](crate::Connection) that sends; [there](crate::Connection) is what is promised. Dropped, it
+/// closes its direction: the peer receives what was sent, and then the end of the stream.
+#[derive(Debug)]
+pub struct SendHalf {
+    pub(crate) tx: Tx,
+    types: Types,
+    questions: Arc<Questions>,
+}
+
+/// A batch goes out when so many bytes have come together.
+const FULL: usize = 32 << 10;
+
+impl SendHalf {
+    pub(crate) fn new(tx: Tx, questions: Arc<Questions>) -> Self {
+        SendHalf { tx, types: Types::default(), questions }
+    }
+
+    #[inline]
+    fn put<T: Serialize + Deserialize<'static>>(&mut self, message: &T, until: Until) -> Result<(), SendError> {
+        let id = self.types.id::<T>();
+        if self.questions.any() {
+            self.answer(until)?;
+        }
+        self.tx.send_behind(&id.to_le_bytes(), message, until)
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
+        self.tx.send_bytes(bytes, until)
+    }
+
+    /// Says what the peer has asked, as far as it is known here.
+    #[cold]
+    pub(crate) fn answer(&mut self, until: Until) -> Result<(), SendError> {
+        for id in self.questions.take() {
+            let text = self.types.text(id).unwrap_or_default().to_owned();
+            self.control(&Control::Structure(id, text), until)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn control(&mut self, control: &Control, until: Until) -> Result<(), SendError> {
+        self.tx.send_parts(FrameKind::Control, &[&control.to_bytes()], &[], until)
+    }
+
+    /// Sends a message of any type, waiting for room.
+    ///
+    /// # Errors
+    /// [`SendError::Disconnected`] when nobody can receive any more; [`SendError::Encode`] and [`SendError::Frame`] for a
+    /// message that cannot be encoded or is too long, [`SendError::Handles`] for one with handles where they cannot travel
+    /// (in these cases nothing was sent, and the next message can be); [`SendError::Io`].
+    #[inline]
+    pub fn send<T: Serialize + Deserialize<'static>>(&mut self, message: &T) -> Result<(), SendError> {
+        self.put(message, Until::Forever)
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when nothing of it has gone out; [`SendError::Begun`] when some has: the rest is kept and goes
+    /// first, with the next send or [`flush`](Self::flush), so do not send it again. Else as [`send`](Self::send).
+    pub fn try_send<T: Serialize + Deserialize<'static>>(&mut self, message: &T) -> Result<(), SendError> {
+        self.put(message, Until::Now)
+    }
+
+    /// Sends a message, waiting for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`SendError::Timeout`] when nothing of it has gone out; [`SendError::Begun`] when some has (see
+    /// [`try_send`](Self::try_send)). Else as [`send`](Self::send).
+    pub fn send_timeout<T: Serialize + Deserialize<'static>>(
+        &mut self,
+        message: &T,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.put(message, Until::after(timeout))
+    }
+
+    /// Sends all messages of an iterator, many with each system call. How many there were.
+    ///
+    /// # Errors
+    /// The error of the first message that could not be sent, and how many were before it.
+    pub fn send_all<T: Serialize + Deserialize<'static>>(
+        &mut self,
+        messages: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
+    ) -> Result<usize, SendAllError> {
+        let id = self.types.id::<T>().to_le_bytes();
+        let mut sent = 0;
+        let mut put = |tx: &mut Tx| {
+            tx.begin_batch()?;
+            for message in messages {
+                tx.batch(&id, message.borrow(), FULL)?;
+                sent += 1;
+            }
+            Ok(())
+        };
+        let put = put(&mut self.tx);
+        // Those before one that cannot be encoded go out all the same.
+        let done = self.tx.put_batch();
+        match put.and(done) {
+            Ok(()) => Ok(sent),
+            Err(source) => Err(SendAllError { sent, source }),
+        }
+    }
+
+    /// Sends bytes as they are, waiting for room.
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send), without those of encoding.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.put_bytes(bytes, Until::Forever)
+    }
+
+    /// Sends bytes if there is room for them now.
+    ///
+    /// # Errors
+    /// As of [`try_send`](Self::try_send), without those of encoding.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.put_bytes(bytes, Until::Now)
+    }
+
+    /// Sends bytes, waiting for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As of [`send_timeout`](Self::send_timeout), without those of encoding.
+    pub fn send_bytes_timeout(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.put_bytes(bytes, Until::after(timeout))
+    }
+
+    /// Puts out the rest of a message that has [begun](SendError::Begun), waiting for room.
+    ///
+    /// # Errors
+    /// [`SendError::Disconnected`], [`SendError::Io`].
+    pub fn flush(&mut self) -> Result<(), SendError> {
+        self.tx.flush(Until::Forever)
+    }
+
+    /// Sets the limits for what is sent.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.tx.set_limits(limits);
+    }
+}

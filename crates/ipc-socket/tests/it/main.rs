@@ -1,0 +1,4 @@
+//! The tests of this crate, in one binary; a process that a test spawns is this binary again.
+
+mod address;
+mod bind;
