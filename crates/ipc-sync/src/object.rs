@@ -311,6 +311,18 @@ impl Object {
         self.0.board.my_process()
     }
 
+    /// Gives this thread a word on the board, as it has one that has taken anything: when this process is killed, who
+    /// [sleeps](Self::sleep) with it as an owner is woken at once, and not at a tick. For objects that are used without
+    /// a latch. The kernel marks one word of a thread: that of the object of another board that it uses next, from then
+    /// on.
+    ///
+    /// # Errors
+    /// The board is full; what the system reports.
+    #[inline]
+    pub fn announce(&self) -> io::Result<()> {
+        self.me().map(|_registered| ())
+    }
+
     /// Whether an owner, read from a word of this object before, is dead, as far as somebody has noted it: no system
     /// call. Never of one that lives.
     pub fn is_dead(&self, owner: Id) -> bool {
