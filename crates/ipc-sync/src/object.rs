@@ -218,6 +218,14 @@ impl Object {
         self.map().write(self.inside(offset, bytes.len())?, bytes)
     }
 
+    /// Has the cache line there brought here, to be read soon: a hint.
+    #[inline]
+    pub fn prefetch(&self, offset: usize) {
+        if let Ok(at) = self.inside(offset, 1) {
+            self.map().prefetch(at);
+        }
+    }
+
     /// Has the cache line at an offset brought here, to be written soon: a hint.
     #[inline]
     pub fn prefetch_for_write(&self, offset: usize) {
