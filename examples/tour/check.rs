@@ -43,10 +43,11 @@ pub(crate) fn differences(workers: &Tally, single: &Tally) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::count::Word;
 
     fn tally(lines: u64, words: &[(&str, u64)]) -> Tally {
         let mut tally = Tally::default();
-        let words = words.iter().map(|(word, count)| (word.as_bytes().into(), *count)).collect();
+        let words = words.iter().map(|(word, count)| Word(word.as_bytes().into(), *count)).collect();
         tally.merge(Totals { lines, words: 3, bytes: 9 }, words);
         tally.lengths[4] = lines;
         tally

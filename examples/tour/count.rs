@@ -37,6 +37,10 @@ impl AddAssign for Totals {
     }
 }
 
+/// This word was there so many times.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Word(#[serde(with = "serde_bytes")] pub(crate) Box<[u8]>, pub(crate) u64);
+
 /// What has been counted: the totals, how often there was which word, and how long they were. Words are bytes, as in
 /// files.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,9 +52,9 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Adds what another process has counted, but for the lengths, which are counted in shared memory.
-    pub(crate) fn merge(&mut self, totals: Totals, words: Vec<(Box<[u8]>, u64)>) {
+    pub(crate) fn merge(&mut self, totals: Totals, words: Vec<Word>) {
         self.totals += totals;
-        for (word, count) in words {
+        for Word(word, count) in words {
             *self.words.entry(word).or_default() += count;
         }
     }
@@ -222,7 +226,8 @@ mod tests {
         for start in (0..text.len()).step_by(333) {
             let mut part = Tally::default();
             count_part(&mut part, &text, start..text.len().min(start + 333));
-            sum.merge(part.totals, part.words.into_iter().collect());
+            let words = part.words.into_iter().map(|(word, count)| Word(word, count));
+            sum.merge(part.totals, words.collect());
             sum.lengths = std::array::from_fn(|n| sum.lengths[n] + part.lengths[n]);
         }
         assert_eq!(sum, naive(&text));

@@ -11,8 +11,8 @@
 //!
 //! What the entry says may have been done already; doing it again changes nothing. So a repairer may be killed, too.
 //!
-//! Each worker has a row that says what it has added. A worker that is lost before it has handed over has its units
-//! counted again by others, and [`Histogram::set_back`] takes out what its row has too much.
+//! A unit may be delivered a second time, when a worker has died before it could say that it was done. So it is noted
+//! which units are in the histogram already, by the same entry: adding one of them again changes nothing.
 
 use ipc::shm::zerocopy::{FromBytes, Immutable, IntoBytes};
 use ipc::shm::{Array, ArrayGuard, Value};
@@ -20,90 +20,65 @@ use ipc::sync::{LockError, Owner};
 use serde::{Deserialize, Serialize};
 
 use crate::count::{LENGTHS, Lengths};
-use crate::ledger::WorkerId;
 
 /// A handle: in a worker's arguments, it is the same histogram there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Histogram {
     /// The histogram itself. Its lock protects all three.
     sum: Array<u64>,
-    /// What each worker has added, one row after the other.
-    rows: Array<u64>,
+    /// For each unit, whether it is in the histogram: 0 or 1.
+    is_added: Array<u8>,
     /// What was written last, or is to be.
     journal: Value<Entry>,
 }
 
-/// What one change makes of the histogram and of one row.
+/// What one change makes of the histogram, and which unit is in it then.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
 #[zerocopy(crate = "ipc::shm::zerocopy")]
 #[repr(C)]
 struct Entry {
-    worker: u64,
+    unit: u64,
     sum: Lengths,
-    row: Lengths,
 }
 
 impl Histogram {
-    /// An empty one, for workers of the ids below `worker_count`.
-    pub(crate) fn new(worker_count: usize) -> ipc::Result<Self> {
-        // What it says can be done at any time: nothing.
-        let nothing = Entry { worker: 0, sum: [0; LENGTHS], row: [0; LENGTHS] };
+    /// An empty one, for units of the numbers below `unit_count`.
+    pub(crate) fn new(unit_count: usize) -> ipc::Result<Self> {
+        // What it says can be done at any time: that number is no unit's.
+        let nothing = Entry { unit: unit_count as u64, sum: [0; LENGTHS] };
         Ok(Histogram {
             sum: Array::new(LENGTHS)?,
-            rows: Array::new(worker_count * LENGTHS)?,
+            is_added: Array::new(unit_count + 1)?,
             journal: Value::new(nothing)?,
         })
     }
 
-    /// Adds what a worker has found in a unit. `half_way` is called when the first half of it is there. Gives whose
-    /// death was repaired before, if there was one.
+    /// Adds what was found in a unit, unless that is there already. `half_way` is called when the first half of it is
+    /// written. Gives whose death was repaired before, if there was one.
     pub(crate) fn add(
         &self,
-        worker: WorkerId,
+        unit: usize,
         found: &Lengths,
         half_way: impl FnOnce(),
     ) -> ipc::Result<Option<Owner>> {
-        self.change(worker, |row| std::array::from_fn(|n| row[n] + found[n]), half_way)
-    }
-
-    /// Takes out what a worker has added beyond `row`. Gives whose death was repaired before.
-    pub(crate) fn set_back(&self, worker: WorkerId, row: &Lengths) -> ipc::Result<Option<Owner>> {
-        self.change(worker, |_| *row, || ())
-    }
-
-    /// What a worker has added.
-    pub(crate) fn row(&self, worker: WorkerId) -> ipc::Result<Lengths> {
-        let mut row = [0; LENGTHS];
-        self.rows.read_into(worker * LENGTHS, &mut row)?;
-        Ok(row)
-    }
-
-    /// What all have added.
-    pub(crate) fn sum(&self) -> ipc::Result<Lengths> {
-        let (guard, _) = self.lock()?;
-        let mut sum = [0; LENGTHS];
-        guard.read_into(0, &mut sum)?;
-        Ok(sum)
-    }
-
-    /// Makes another row of a worker's, and the sum what it is then.
-    fn change(
-        &self,
-        worker: WorkerId,
-        other: impl FnOnce(&Lengths) -> Lengths,
-        half_way: impl FnOnce(),
-    ) -> ipc::Result<Option<Owner>> {
         let (guard, repaired) = self.lock()?;
-        let before = self.row(worker)?;
-        let row = other(&before);
+        if self.is_added.get(unit)? == 0 {
+            let mut sum = [0; LENGTHS];
+            guard.read_into(0, &mut sum)?;
+            let entry = Entry { unit: unit as u64, sum: std::array::from_fn(|n| sum[n] + found[n]) };
+            // From here on it counts.
+            self.journal.set(entry)?;
+            self.carry_out(&guard, &entry, half_way)?;
+        }
+        Ok(repaired)
+    }
+
+    /// What all have added. Also gives whose death was repaired before.
+    pub(crate) fn sum(&self) -> ipc::Result<(Lengths, Option<Owner>)> {
+        let (guard, repaired) = self.lock()?;
         let mut sum = [0; LENGTHS];
         guard.read_into(0, &mut sum)?;
-        let sum = std::array::from_fn(|n| sum[n] + row[n] - before[n]);
-        let entry = Entry { worker: worker as u64, sum, row };
-        // From here on it counts.
-        self.journal.set(entry)?;
-        self.carry_out(&guard, &entry, half_way)?;
-        Ok(repaired)
+        Ok((sum, repaired))
     }
 
     /// Does what the entry says.
@@ -117,7 +92,7 @@ impl Histogram {
         guard.write(0, first)?;
         half_way();
         guard.write(first.len(), second)?;
-        self.rows.write(entry.worker as usize * LENGTHS, &entry.row)?;
+        self.is_added.set(entry.unit as usize, 1)?;
         Ok(())
     }
 
@@ -150,41 +125,53 @@ mod tests {
     }
 
     /// Ends while it has the lock, with one half of the sum written.
-    fn die_half_way(histogram: Histogram, worker: WorkerId, found: u64) {
-        let _unreached = histogram.add(worker, &each(found), || std::process::exit(3));
+    fn die_half_way(histogram: Histogram, unit: usize, found: u64) {
+        let _unreached = histogram.add(unit, &each(found), || std::process::exit(3));
+    }
+
+    /// Ends while it has the lock, and has changed nothing.
+    fn die_at_once(histogram: Histogram) {
+        let _guard = histogram.sum.lock();
+        std::process::exit(3);
     }
 
     #[test]
-    fn what_a_dead_process_had_begun_is_finished() {
+    fn a_unit_counts_once() {
         let histogram = Histogram::new(2).unwrap();
-        assert_eq!(histogram.add(0, &each(1), || ()).unwrap(), None);
+        for (unit, found, sum) in [(1, 10, 10), (0, 1, 11), (1, 10, 11), (0, 1, 11)] {
+            assert_eq!(histogram.add(unit, &each(found), || ()).unwrap(), None);
+            assert_eq!(histogram.sum().unwrap(), (each(sum), None));
+        }
+    }
+
+    #[test]
+    fn what_a_dead_process_had_begun_is_finished_and_not_done_again() {
+        let histogram = Histogram::new(3).unwrap();
+        histogram.add(0, &each(1), || ()).unwrap();
 
         let worker = Process::spawn(die_half_way, (histogram.clone(), 1, 10)).unwrap();
         let pid = worker.id();
         worker.join().unwrap_err();
         assert_eq!(histogram.sum.to_vec(), [[11; LENGTHS / 2], [1; LENGTHS / 2]].concat());
 
-        let repaired = histogram.add(0, &each(100), || ()).unwrap();
+        // Its unit comes again.
+        let repaired = histogram.add(1, &each(10), || ()).unwrap();
         assert_eq!(repaired.and_then(Owner::pid), Some(pid));
-        assert_eq!(histogram.sum().unwrap(), each(111));
-        assert_eq!([0, 1].map(|worker| histogram.row(worker).unwrap()), [each(101), each(10)]);
-        assert_eq!(histogram.add(1, &each(0), || ()).unwrap(), None, "told once");
+        assert_eq!(histogram.sum().unwrap(), (each(11), None), "told once");
+        histogram.add(2, &each(100), || ()).unwrap();
+        assert_eq!(histogram.sum().unwrap(), (each(111), None));
     }
 
     #[test]
-    fn what_a_lost_worker_did_not_hand_over_is_taken_out() {
-        let histogram = Histogram::new(2).unwrap();
-        histogram.add(1, &each(1), || ()).unwrap();
-        let handed_over = histogram.row(1).unwrap();
-        histogram.add(0, &each(10), || ()).unwrap();
-        histogram.add(1, &each(100), || ()).unwrap();
-
-        // The death is told, and what it had begun is finished before it is taken out.
-        let worker = Process::spawn(die_half_way, (histogram.clone(), 1, 1000)).unwrap();
-        worker.join().unwrap_err();
-        assert!(histogram.set_back(1, &handed_over).unwrap().is_some());
-        assert_eq!(histogram.sum().unwrap(), each(11));
-        assert_eq!(histogram.set_back(1, &handed_over).unwrap(), None);
-        assert_eq!(histogram.sum().unwrap(), each(11), "once more changes nothing");
+    fn who_dies_before_its_entry_is_there_has_added_nothing() {
+        for added in [None, Some(1)] {
+            let histogram = Histogram::new(2).unwrap();
+            if let Some(unit) = added {
+                histogram.add(unit, &each(10), || ()).unwrap();
+            }
+            Process::spawn(die_at_once, (histogram.clone(),)).unwrap().join().unwrap_err();
+            assert!(histogram.add(0, &each(1), || ()).unwrap().is_some());
+            assert_eq!(histogram.sum().unwrap(), (each(if added.is_some() { 11 } else { 1 }), None));
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The tour: counts the words of real files in worker processes, and checks the result.
 //!
-//! A worker is a function of this program in a process of its own ([`worker`]). It gets its jobs through one typed
-//! pipe and reports through another; the parent waits over all pipes of reports and all sentinels at once
-//! ([`supervise`]). How long the words are is counted by all workers into one array in shared memory, under its lock
-//! ([`histogram`]). Which worker has which unit of work is kept in a ledger ([`ledger`]), so that nothing is lost
-//! with a worker that dies, and nothing counted twice. `--kill` shows it: one worker is killed while it has the lock
-//! and the array is half changed; the next one is told, and repairs it. The result has to be the same as that of one
-//! process, word by word ([`check`]).
+//! A worker is a function of this program in a process of its own ([`worker`]). All workers take their units of work
+//! from one queue, which delivers a unit again if the worker that had it dies before it has said that it is done; and
+//! they report through another. The parent waits for reports and for deaths at once ([`supervise`]). How long the words
+//! are is counted by all workers into one array in shared memory, under its lock ([`histogram`]).
+//!
+//! `--kill` shows what becomes of a worker that is killed while it has the lock and the array is half changed: the next
+//! one to take the lock is told, and repairs the array; the queue gives its units to others. What was counted already
+//! when a unit comes again is not counted twice. The result has to be the same as that of one process, word by word
+//! ([`check`]).
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +17,6 @@ mod count;
 mod failure;
 mod files;
 mod histogram;
-mod ledger;
 mod show;
 mod supervise;
 mod worker;
@@ -33,8 +34,8 @@ use failure::{Failure, Result};
 use files::Unit;
 use show::Summary;
 
-/// Counts the lines, words and bytes of files, and how long the words are, in worker processes that are fed over pipes
-/// and share an array; and compares with what one process counts, and how fast.
+/// Counts the lines, words and bytes of files, and how long the words are, in worker processes that take their
+/// work from a queue and share an array; and compares with what one process counts, and how fast.
 ///
 /// A word is a run of bytes that are not ASCII white space, as for `LC_ALL=C wc -w` (of which some versions leave out
 /// words without a printable character). Directories are walked, but for hidden files, `target` directories and
@@ -54,7 +55,7 @@ struct Flags {
     workers: Option<u16>,
 
     /// Kill one worker with SIGKILL in mid-run, while it has a lock and what that protects is half changed; the next one
-    /// repairs it, and the worker's share is done again
+    /// repairs it, and what the worker had not finished is delivered to the others again
     #[arg(long)]
     kill: bool,
 }
@@ -100,11 +101,13 @@ fn tour(flags: &Flags) -> Result<ExitCode> {
     bar.finish_and_clear();
 
     let bar = show::bar(&show::several(worker_count, "worker"), byte_count);
-    let outcome = supervise::run(&units, worker_count, flags.kill, |len, loss| {
-        bar.set_position(len);
-        if let Some(loss) = loss {
-            bar.println(format!("worker {} was lost, its share is done again", loss.pid));
+    let mut told = 0;
+    let outcome = supervise::run(&units, worker_count, flags.kill, |outcome| {
+        bar.set_position(outcome.tally.totals.bytes);
+        for loss in &outcome.losses[told..] {
+            bar.println(format!("worker {} was lost, what it had is delivered again", loss.pid));
         }
+        told = outcome.losses.len();
     })?;
     bar.finish_and_clear();
 

@@ -10,7 +10,7 @@ use crate::supervise::{Loss, Outcome, Repair};
 
 const TOP_COUNT: usize = 10;
 
-/// Where starting and ending take a larger part of the time than this, the speed-up says little.
+/// Where starting takes a larger part of the time than this, the speed-up says little.
 const TINY: f64 = 0.2;
 
 /// The lengths at which groups of words begin.
@@ -40,22 +40,17 @@ pub(crate) fn several(count: usize, noun: &str) -> String {
     format!("{} {noun}{ending}", grouped(count as u64))
 }
 
-/// How a worker was lost, and what became of its work.
-pub(crate) fn loss(loss: &Loss) -> String {
-    let Loss { pid, how, intended, discarded_count, given_count, replaced } = loss;
-    let why = if *intended { " (--kill), half way through adding to the histogram" } else { "" };
-    let by = if *replaced { "a replacement" } else { "the others" };
-    let end = format!("worker {pid} was lost{why}: {how}");
-    let (counted, given) = (several(*discarded_count, "unit"), several(*given_count, "unit"));
-    match (discarded_count, given_count) {
-        (0, 0) => format!("{end}\n  it had nothing that had to be done again"),
-        (0, _) => format!("{end}\n  {given} that it had not finished: done by {by}"),
-        (_, 0) => format!("{end}\n  {counted} that it had counted: discarded, and done again by {by}"),
-        (_, more) => format!(
-            "{end}\n  {counted} that it had counted: discarded, and done again by {by}, with {more} that it had not \
-             finished"
-        ),
-    }
+/// How a worker was lost.
+fn loss(loss: &Loss, outcome: &Outcome) -> String {
+    let Loss { pid, how, replaced } = loss;
+    let killed = match outcome.victim {
+        Some((victim, unit)) if victim == *pid => {
+            format!(" (--kill), half way through adding unit {unit} to the histogram")
+        }
+        _ => String::new(),
+    };
+    let then = if *replaced { "; it was the last one, and another was started" } else { "" };
+    format!("worker {pid} was lost{killed}: {how}{then}")
 }
 
 /// Who repaired what after whose death.
@@ -66,6 +61,27 @@ fn repair(repair: &Repair) -> String {
          the journal, and went on",
         repair.by
     )
+}
+
+/// Which units came to somebody else after a worker's death.
+fn again(outcome: &Outcome) -> String {
+    let all = &outcome.again;
+    let units = several(all.len(), "unit");
+    let mut text = format!("{units} that a lost worker had and had not acknowledged: delivered again");
+    if let Some((unit, again)) = outcome.victim.and_then(|(_, unit)| all.get_key_value(&unit)) {
+        text += &format!(
+            "\n  unit {unit}, half way through which it was: delivery {} of it, to process {}",
+            again.attempts, again.by
+        );
+    }
+    let twice = all.values().filter(|again| again.was_here).count();
+    if twice > 0 {
+        text += &format!(
+            "\n  {} of these had been counted by then, and did not count twice",
+            several(twice, "unit")
+        );
+    }
+    text
 }
 
 /// Words by their lengths, in a few groups.
@@ -113,10 +129,13 @@ impl Summary<'_> {
             self.print_times(single, out)?;
         }
         for lost in &outcome.losses {
-            writeln!(out, "\n{}", loss(lost))?;
+            writeln!(out, "\n{}", loss(lost, outcome))?;
         }
         for repaired in &outcome.repairs {
             writeln!(out, "\n{}", repair(repaired))?;
+        }
+        if !outcome.again.is_empty() {
+            writeln!(out, "\n{}", again(outcome))?;
         }
         if single.is_some() {
             let same = "the workers and one process have counted the same, in total, of every word and of every length";
@@ -126,22 +145,16 @@ impl Summary<'_> {
     }
 
     fn print_times(&self, single: Duration, out: &mut impl Write) -> io::Result<()> {
-        let Outcome { tally, losses, took, starting, gathering, .. } = self.outcome;
+        let Outcome { tally, again, took, starting, .. } = self.outcome;
         let rate = |time| rate(tally.totals.bytes, time);
         let workers = several(self.worker_count, "worker");
         writeln!(out, "{workers:>15}  {}, {}", time(*took), rate(*took))?;
         writeln!(out, "{:>15}  {}, {}", "1 process", time(single), rate(single))?;
         let speed_up = single.as_secs_f64() / took.as_secs_f64();
-        let again = if losses.is_empty() { "" } else { ", with a part counted twice" };
+        let again = if again.is_empty() { "" } else { ", with a part counted twice" };
         writeln!(out, "{:>15}  {speed_up:.2}{again}", "speed-up")?;
-        writeln!(
-            out,
-            "{:>15}  {} until all workers ran, {} to collect what they had counted",
-            "of this",
-            time(*starting),
-            time(*gathering),
-        )?;
-        if (*starting + *gathering).as_secs_f64() > TINY * took.as_secs_f64() {
+        writeln!(out, "{:>15}  {} until all workers ran", "of this", time(*starting))?;
+        if starting.as_secs_f64() > TINY * took.as_secs_f64() {
             writeln!(out, "{:>15}  too little was counted to gain by more processes", "")?;
         }
         Ok(())

@@ -227,13 +227,26 @@ impl Mapping {
         Ok(())
     }
 
+    /// Has the cache line there brought here, to be read soon: a hint.
+    #[inline]
+    pub fn prefetch(&self, offset: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Ok(at) = self.at(offset, 1, 1) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch has no effect on memory, and the address is inside of the mapping.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.as_ptr().cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = offset;
+    }
+
     /// Has the cache line there brought here, to be written soon: a hint, which takes it away from others.
     #[inline]
     pub fn prefetch_for_write(&self, offset: usize) {
         #[cfg(target_arch = "x86_64")]
         if let Ok(at) = self.at(offset, 1, 1) {
             use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            // SAFETY: a prefetch has no effect on memory, and the address is inside of the mapping.
+            // SAFETY: as for reading.
             unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.as_ptr().cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]

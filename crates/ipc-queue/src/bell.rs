@@ -1,21 +1,18 @@
 //! What those sleep on who wait for messages, or for room.
 //!
 //! Who has done something looks at the bell afterwards; who finds nothing to do arms it, looks once more, and sleeps. So
-//! either the one sees the flag, or the other what was done: the fences of [`Bell::ring`] and [`Bell::arm`] pair.
+//! either the one sees the flag, or the other what was done. The order of it all is in [`crate::raw::bell`].
 //!
 //! One ring wakes one, and takes the flag away. Who has slept puts it back when it is done, and rings for the next one if
 //! something is left: so none is forgotten, and a death in between costs others one tick.
 
 use std::io;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, compiler_fence, fence};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ipc_sync::object::{Id, Nap, Object, Rest, Word32};
 
-/// Somebody may sleep.
-const SLEEPERS: u32 = 1;
-/// Rings are counted above the flag, so that the word is another one after each.
-const ONCE: u32 = 2;
+use crate::raw::bell;
 
 #[derive(Debug)]
 pub(crate) struct Bell {
@@ -32,18 +29,14 @@ impl Bell {
     /// Something was done that one who sleeps may wait for.
     #[inline]
     pub(crate) fn ring(&self) {
-        // With the fence in `arm`.
-        fence(SeqCst);
-        self.look();
+        if bell::ring(&*self.word) {
+            self.wake_one();
+        }
     }
 
     /// As [`ring`](Self::ring), for all who sleep: what was done may be enough for any of them, or for none.
     pub(crate) fn ring_for_all(&self) {
-        // With the fence in `arm`.
-        fence(SeqCst);
-        if self.word.load(Relaxed) & SLEEPERS != 0 && self.word.fetch_and(!SLEEPERS, Relaxed) & SLEEPERS != 0
-        {
-            self.word.fetch_add(ONCE, Relaxed);
+        if bell::ring_for_all(&*self.word) {
             Object::wake(&self.word, u32::MAX);
         }
     }
@@ -52,48 +45,26 @@ impl Bell {
     /// fence does. One more would cost as much as all the rest of a ring.
     #[inline]
     pub(crate) fn ring_after_latch(&self) {
-        if cfg!(target_arch = "x86_64") {
-            compiler_fence(SeqCst);
-        } else {
-            fence(SeqCst);
-        }
-        self.look();
-    }
-
-    #[inline]
-    fn look(&self) {
-        let word = self.word.load(Relaxed);
-        if word & SLEEPERS != 0 {
-            self.ring_out(word);
+        if bell::ring_after_latch(&*self.word) {
+            self.wake_one();
         }
     }
 
     #[cold]
-    fn ring_out(&self, mut word: u32) {
-        while word & SLEEPERS != 0 {
-            let rung = (word & !SLEEPERS).wrapping_add(ONCE);
-            // Relaxed: who is woken looks at what was done itself, behind the fence of `arm` or of its latch.
-            match self.word.compare_exchange(word, rung, Relaxed, Relaxed) {
-                Ok(_) => return Object::wake(&self.word, 1),
-                Err(now) => word = now,
-            }
-        }
+    fn wake_one(&self) {
+        Object::wake(&self.word, 1);
     }
 
     /// All who sleep are to look: the other side is gone, or comes.
     pub(crate) fn ring_all(&self) {
-        fence(SeqCst);
-        self.word.fetch_add(ONCE, Relaxed);
+        bell::ring_all(&*self.word);
         Object::wake(&self.word, u32::MAX);
     }
 
     /// Says that this thread is about to sleep: the word that it is to sleep on as long as nothing is rung. What it waits
     /// for is to be looked at again after this.
     pub(crate) fn arm(&self) -> u32 {
-        let armed = self.word.fetch_or(SLEEPERS, Relaxed) | SLEEPERS;
-        // With the fence in `ring`.
-        fence(SeqCst);
-        armed
+        bell::arm(&*self.word)
     }
 
     pub(crate) fn sleep(
@@ -119,9 +90,8 @@ impl Bell {
 
     /// For who has slept: others may sleep still, and `more` says whether there is something for one of them.
     pub(crate) fn settle(&self, more: impl FnOnce() -> bool) {
-        self.arm();
-        if more() {
-            self.ring();
+        if bell::settle(&*self.word, more) {
+            self.wake_one();
         }
     }
 

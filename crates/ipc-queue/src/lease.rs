@@ -14,13 +14,14 @@
 //! | done | acknowledged; its pages are being freed |
 
 use std::io;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use ipc_sync::object::{Id, Latched, Object, Word32};
 
 use crate::layout::{INLINE, Layout, RECEIVERS};
 use crate::queue::scribbled;
+use crate::raw::lease::{self as raw, AGAIN, ASIDE, DONE, FREE, OUT};
 use crate::store::{Pages, Store};
 
 const OWNER: usize = 0;
@@ -30,12 +31,6 @@ const ID: usize = 16;
 const KIND: usize = 24;
 const PAGES: usize = 32;
 const BODY: usize = 40;
-
-const FREE: u32 = 0;
-const OUT: u32 = 1;
-const AGAIN: u32 = 2;
-const ASIDE: u32 = 3;
-const DONE: u32 = 4;
 
 const _: () = assert!(BODY + INLINE <= crate::layout::LEASE);
 
@@ -88,13 +83,11 @@ impl Leases {
     }
 
     fn state(&self, index: usize) -> u32 {
-        // Acquire: with the Release of whoever brought it into that state: what the lease names is there.
-        self.u32(index, STATE).load(Acquire)
+        raw::load(self.u32(index, STATE))
     }
 
     fn set_state(&self, index: usize, state: u32) {
-        // Release: with the Acquire in `state`.
-        self.u32(index, STATE).store(state, Release);
+        raw::set(self.u32(index, STATE), state);
     }
 
     pub(crate) fn id(&self, index: usize) -> u64 {
@@ -106,7 +99,7 @@ impl Leases {
     }
 
     fn owner(&self, index: usize) -> Option<Id> {
-        Id::of(self.u64(index, OWNER).load(Relaxed))
+        raw::owner(self.u64(index, OWNER))
     }
 
     /// With the receivers' latch: a lease of this process for the message that is at `head`, before its slot is free.
@@ -129,15 +122,13 @@ impl Leases {
         if index == next {
             self.high.store(index as u32 + 1, Relaxed);
         }
-        // Killed from here on, it is free until it is out.
-        self.set_state(index, FREE);
-        self.u64(index, ID).store(message.id, Relaxed);
-        self.u32(index, ATTEMPTS).store(1, Relaxed);
-        self.u64(index, KIND).store(message.word, Relaxed);
-        self.u64(index, PAGES).store(message.pages.map_or(0, Pages::word), Relaxed);
-        self.object.write(self.layout.lease(index) + BODY, message.body)?;
-        self.u64(index, OWNER).store(me.word(), Relaxed);
-        self.set_state(index, OUT);
+        raw::make(self.u32(index, STATE), self.u64(index, OWNER), me.word(), || {
+            self.u64(index, ID).store(message.id, Relaxed);
+            self.u32(index, ATTEMPTS).store(1, Relaxed);
+            self.u64(index, KIND).store(message.word, Relaxed);
+            self.u64(index, PAGES).store(message.pages.map_or(0, Pages::word), Relaxed);
+            Ok(self.object.write(self.layout.lease(index) + BODY, message.body)?)
+        })?;
         Ok(Some(index))
     }
 
@@ -146,8 +137,7 @@ impl Leases {
     pub(crate) fn take_due(&self, head: Option<u64>, sure: bool) -> io::Result<Due> {
         let mut due = Due::Nothing;
         for index in self.used() {
-            let state = self.state(index);
-            if !self.is_due(index, state, sure)? || Some(self.id(index)) == head {
+            if !self.is_due(index, sure)? || Some(self.id(index)) == head {
                 continue;
             }
             let attempts = self.attempts(index);
@@ -176,27 +166,25 @@ impl Leases {
     fn again(&self, index: usize, attempts: u32) -> io::Result<()> {
         let me = self.object.my_process()?;
         self.u32(index, ATTEMPTS).store(attempts.saturating_add(1), Relaxed);
-        self.u64(index, OWNER).store(me.word(), Relaxed);
-        // Last: killed before, it is due still.
-        self.set_state(index, OUT);
+        raw::give_to(self.u32(index, STATE), self.u64(index, OWNER), me.word());
         Ok(())
     }
 
-    fn is_due(&self, index: usize, state: u32, sure: bool) -> io::Result<bool> {
-        Ok(match state {
-            AGAIN => true,
-            OUT => match self.owner(index) {
-                Some(owner) if sure => self.object.is_gone(owner)?,
-                Some(owner) => self.object.is_dead(owner),
-                None => true,
-            },
-            _ => false,
+    fn is_due(&self, index: usize, sure: bool) -> io::Result<bool> {
+        raw::is_due(self.u32(index, STATE), self.u64(index, OWNER), |owner| {
+            if sure { self.object.is_gone(owner) } else { Ok(self.object.is_dead(owner)) }
         })
     }
 
     /// Whether something is due, as far as one look tells.
     pub(crate) fn any_due(&self) -> bool {
-        self.used().any(|index| self.is_due(index, self.state(index), false).unwrap_or(false))
+        self.used().any(|index| self.is_due(index, false).unwrap_or(false))
+    }
+
+    /// Whether there are messages that others have, or that are due.
+    pub(crate) fn may_come(&self) -> io::Result<bool> {
+        let me = self.object.my_process()?;
+        Ok(self.used().any(|index| raw::may_come(self.u32(index, STATE), self.u64(index, OWNER), me)))
     }
 
     /// The other processes that have messages.
@@ -257,15 +245,8 @@ impl Leases {
     /// The owner is through with it.
     pub(crate) fn ack(&self, index: usize, store: &Store) -> Result<(), Latched> {
         let pages = Pages::read(self.u64(index, PAGES).load(Relaxed), &self.layout);
-        let Some(pages) = pages else {
-            self.set_state(index, FREE);
-            return Ok(());
-        };
-        // From here on it is not delivered again.
-        self.set_state(index, DONE);
-        store.free_pages(pages, || self.u64(index, PAGES).store(0, Relaxed))?;
-        self.set_state(index, FREE);
-        Ok(())
+        let free = |pages| move || store.free_pages(pages, || self.u64(index, PAGES).store(0, Relaxed));
+        raw::ack(self.u32(index, STATE), pages.map(free))
     }
 
     /// The owner gives it back.

@@ -3,11 +3,13 @@
 
 mod bell;
 mod end;
+mod iter;
 mod layout;
 mod lease;
 mod loan;
 mod options;
 mod queue;
+mod raw;
 mod receiver;
 mod sender;
 pub mod spsc;

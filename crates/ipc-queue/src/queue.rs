@@ -8,7 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use ipc_sync::object::{LatchGuard, Latched, Nap, Object, Word32, Word64};
@@ -16,6 +16,7 @@ use ipc_sync::object::{LatchGuard, Latched, Nap, Object, Word32, Word64};
 use crate::bell::Bell;
 use crate::layout::{CHUNK, DONE, EVER, FREED, INLINE, ITEMS, Layout, RECEIVERS, ROOM, SENDERS, SLOT};
 use crate::lease::{Due, Leased, Leases};
+use crate::raw::slots::{self, Position, STATES};
 use crate::store::{Held, NoPages, Pages, Store};
 
 /// Which side one is on.
@@ -108,76 +109,8 @@ pub(crate) struct Queue {
     pub(crate) freed: Bell,
 }
 
-/// A lap of the ring above a slot.
-///
-/// ```text
-///  0           24                              64
-///  | slot: 24  | lap: 40                        |
-/// ```
-///
-/// A slot's state is twice the lap that it is free for, and one more when it is full. A million laps a second take
-/// twelve days to come around, and then only the laps next to each other are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position(u64);
-
 /// How many slots ahead one looks, to be told that something comes in a stream.
 const AHEAD: usize = 4;
-
-const INDEX: u64 = (1 << 24) - 1;
-const STATES: u64 = (1 << 41) - 1;
-
-impl Position {
-    /// Whether it is one out of 128, whatever the capacity.
-    #[inline]
-    pub(crate) fn is_milestone(self) -> bool {
-        (self.0 ^ self.lap()) & 127 == 0
-    }
-
-    fn index(self) -> usize {
-        (self.0 & INDEX) as usize
-    }
-
-    fn lap(self) -> u64 {
-        self.0 >> 24
-    }
-
-    fn next(self, capacity: usize) -> Self {
-        if self.index() + 1 < capacity { Position(self.0 + 1) } else { Position((self.lap() + 1) << 24) }
-    }
-
-    /// So many slots on, if that is less than the capacity.
-    fn ahead(self, slots: usize, capacity: usize) -> Self {
-        let index = self.index() + slots;
-        if index < capacity {
-            Position(self.0 + slots as u64)
-        } else {
-            Position((self.lap() + 1) << 24 | (index - capacity).min(capacity - 1) as u64)
-        }
-    }
-
-    fn free(self) -> u64 {
-        (2 * self.lap()) & STATES
-    }
-
-    fn full(self) -> u64 {
-        self.free() + 1
-    }
-
-    /// The state of the slot in the lap after this one.
-    fn taken(self) -> u64 {
-        (self.free() + 2) & STATES
-    }
-
-    /// The state of the slot with a message in the lap after this one.
-    fn full_again(self) -> u64 {
-        (self.free() + 3) & STATES
-    }
-
-    /// The state of a slot that has still the message of the lap before.
-    fn full_before(self) -> u64 {
-        self.free().wrapping_sub(1) & STATES
-    }
-}
 
 pub(crate) fn scribbled() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the queue's words were scribbled over")
@@ -229,9 +162,8 @@ impl Queue {
     /// A position as it stands somewhere, if there is such a slot.
     #[inline]
     fn position(&self, word: &AtomicU64) -> io::Result<Position> {
-        // Relaxed: with the latch, or as a guess.
-        let position = Position(word.load(Relaxed));
-        if position.index() < self.layout.capacity { Ok(position) } else { Err(scribbled()) }
+        // Relaxed: as a guess.
+        slots::position(word, Relaxed, self.layout.capacity)
     }
 
     #[inline]
@@ -247,35 +179,17 @@ impl Queue {
     /// With the senders' latch: puts a message in, if there is room for it. Nobody is told yet.
     #[inline]
     pub(crate) fn put(&self, form: Form, message: Put<'_>) -> io::Result<Option<Position>> {
-        let mut tail = self.position(&self.tail)?;
-        // As many as there are slots were left behind at most: by one who died before it moved `tail`.
-        for _ in 0..=self.layout.capacity {
-            let state = self.state(tail);
-            // Acquire: with the Release in `take`: what was in the slot has been read.
-            let now = state.load(Acquire);
-            if now == tail.free() {
-                self.fill(tail, form, message)?;
-                // Release: with the Acquire in `take`.
-                state.store(tail.full(), Release);
-                self.tail.store(tail.next(self.layout.capacity).0, Relaxed);
-                self.object
-                    .prefetch_for_write(self.layout.slot(tail.ahead(AHEAD, self.layout.capacity).index()));
-                if let Put::Stored(held, _) = message {
-                    self.store.let_go(held);
-                }
-                return Ok(Some(tail));
-            }
-            if now == tail.full_before() {
-                return Ok(None);
-            }
-            // Its message may have been received since.
-            if now != tail.full() && now != tail.taken() {
-                return Err(scribbled());
-            }
-            tail = tail.next(self.layout.capacity);
-            self.tail.store(tail.0, Relaxed);
+        let capacity = self.layout.capacity;
+        let Some((at, state)) = slots::room(&*self.tail, capacity, |at| self.state(at))? else {
+            return Ok(None);
+        };
+        self.fill(at, form, message)?;
+        slots::commit(&*self.tail, capacity, at, state);
+        self.object.prefetch_for_write(self.layout.slot(at.ahead(AHEAD, capacity).index()));
+        if let Put::Stored(held, _) = message {
+            self.store.let_go(held);
         }
-        Err(scribbled())
+        Ok(Some(at))
     }
 
     #[inline]
@@ -317,50 +231,23 @@ impl Queue {
     /// `here`. Nobody is told yet.
     #[inline]
     pub(crate) fn take(&self, form: Form, here: &mut [u8; INLINE]) -> io::Result<Taken> {
-        let (head, is_full) = self.first()?;
+        let capacity = self.layout.capacity;
+        let (head, state, is_full) = slots::first(&*self.head, capacity, |at| self.state(at))?;
         if !is_full {
             return Ok(Taken::Empty);
         }
         let taken = self.read(head, form, here)?;
         if !matches!(taken, Taken::Other) {
-            self.done_with(head);
+            slots::done_with(&*self.head, capacity, head, state);
         }
         Ok(taken)
-    }
-
-    /// With the receivers' latch: where the next message is, or will be, and whether it is there.
-    #[inline]
-    fn first(&self) -> io::Result<(Position, bool)> {
-        let mut head = self.position(&self.head)?;
-        // As many as there are slots were left behind at most: by one who died before it moved `head`.
-        for _ in 0..=self.layout.capacity {
-            // Acquire: with the Release in `put`.
-            let now = self.state(head).load(Acquire);
-            if now == head.full() || now == head.free() {
-                return Ok((head, now == head.full()));
-            }
-            // The slot may have been filled again since.
-            if now != head.taken() && now != head.full_again() {
-                return Err(scribbled());
-            }
-            head = head.next(self.layout.capacity);
-            self.head.store(head.0, Relaxed);
-        }
-        Err(scribbled())
-    }
-
-    /// With the receivers' latch: the message is not in the slot any more.
-    #[inline]
-    fn done_with(&self, head: Position) {
-        // Release: with the Acquire in `put`.
-        self.state(head).store(head.taken(), Release);
-        self.head.store(head.next(self.layout.capacity).0, Relaxed);
     }
 
     /// With the receivers' latch: a message to be worked on, first of those that are due again. `sure` asks the kernel who
     /// is gone.
     pub(crate) fn deliver(&self, sure: bool) -> io::Result<Delivered> {
-        let (head, is_full) = self.first()?;
+        let capacity = self.layout.capacity;
+        let (head, state, is_full) = slots::first(&*self.head, capacity, |at| self.state(at))?;
         match self.leases.take_due(is_full.then_some(head.0), sure)? {
             Due::Again(lease) => return Ok(Delivered::Lease(lease)),
             // That was all that somebody waits for, perhaps.
@@ -388,7 +275,7 @@ impl Queue {
             lease = self.leases.lease(&message)?;
         }
         let Some(lease) = lease else { return Ok(Delivered::TooMany) };
-        self.done_with(head);
+        slots::done_with(&*self.head, capacity, head, state);
         Ok(Delivered::Lease(lease))
     }
 
@@ -424,11 +311,11 @@ impl Queue {
         Ok(Taken::Copied(bytes))
     }
 
-    /// Whether there is a message, as far as one look tells.
+    /// Whether there is a message, as far as one look tells. If there is none, the leases of those that were taken out are
+    /// there to be seen.
     #[inline]
     pub(crate) fn has_message(&self) -> bool {
-        // Acquire: with the Release in `put`, though who takes it looks again.
-        self.position(&self.head).is_ok_and(|head| self.state(head).load(Acquire) != head.free())
+        slots::has_message(&*self.head, self.layout.capacity, |at| self.state(at))
     }
 
     /// Whether there are several.
@@ -452,7 +339,7 @@ impl Queue {
     /// Whether there is a slot for a message, as far as one look tells.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.position(&self.tail).is_ok_and(|tail| self.state(tail).load(Acquire) != tail.full_before())
+        slots::has_room(&*self.tail, self.layout.capacity, |at| self.state(at))
     }
 
     /// How many messages there are.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use ipc_sync::object::{Latched, Nap};
 
 use crate::end::{End, Wait, Waited, unlatched};
+use crate::iter::iterator;
 use crate::layout::INLINE;
 use crate::queue::{Form, Taken};
 use crate::sender::{BATCH, with_scratch};
@@ -390,54 +391,18 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// The messages one after the other, until nobody can send any more. An iterator ends at the first error: use
     /// [`recv`](Self::recv) to see it.
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter { receiver: self }
+        self.into_iter()
     }
 }
 
-/// The messages of a [`Receiver`], until nobody can send any more.
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    receiver: &'a Receiver<T>,
+iterator! {
+    /// The messages of a [`Receiver`], until nobody can send any more.
+    Iter<'a, T> of &'a Receiver<T> => T
 }
 
-impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<'a, T: DeserializeOwned> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-/// The messages of a [`Receiver`] that was given away, until nobody can send any more.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T: DeserializeOwned> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T: DeserializeOwned> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
-    }
+iterator! {
+    /// The messages of a [`Receiver`] that was given away, until nobody can send any more.
+    IntoIter<T> of Receiver<T> => T
 }
 
 impl<T> fmt::Debug for Receiver<T> {

@@ -12,7 +12,7 @@
 //! - *Death of the peer*: the receiver takes what is there, then gets [`RecvError::Disconnected`], or
 //!   [`RecvError::Truncated`] if the sender went in the middle of a message longer than the ring. The sender gets
 //!   [`SendError::Disconnected`] when it would wait, or at once if the receiver was dropped. An end that is dropped wakes
-//!   the other; one that is killed is noticed by who sleeps.
+//!   the other; so does the kernel when one is killed.
 //! - *Memory*: taken 256 KiB at a time as the ring is first written through. Small messages allocate nothing.
 //! - *Hostile peer*: at worst an error, or a wait without end; memory grows with what has arrived, up to the limits.
 //! - *Threads*: `Send` and `Sync`, used by `&mut`: threads share an end behind a lock of theirs.

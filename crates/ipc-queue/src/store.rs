@@ -7,13 +7,14 @@
 
 use std::io;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use std::time::Duration;
 
 use ipc_sync::object::{Id, LatchGuard, Latched, Nap, Object, Word32, Word64};
 
 use crate::layout::{Layout, PAGE, STORE};
+use crate::raw::place;
 
 /// Owner of a place: who writes a message into the pages, reads one out of them, or has them on loan.
 const OWNER: usize = 0;
@@ -123,7 +124,7 @@ impl Store {
 
     /// How often pages were freed: another number, and there may be some.
     pub(crate) fn frees(&self) -> u32 {
-        self.frees.load(Relaxed)
+        place::counted(&*self.frees)
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
@@ -157,7 +158,7 @@ impl Store {
         let place = self.claim().map_err(NoPages::Io)?.ok_or(NoPages::Full)?;
         // The bits before the place: killed in between, they stand for nothing, and a sweep finds them.
         self.mark(pages, true);
-        self.held(place).store(pages.word(), Release);
+        place::name(self.held(place), pages.word());
         drop(latched);
         Ok(Held { place, pages })
     }
@@ -165,19 +166,14 @@ impl Store {
     /// A place of one's own, that names no pages so far.
     fn claim(&self) -> io::Result<Option<usize>> {
         let me = self.object.my_process()?;
-        // Acquire: with the Release of who has let it go, and emptied it before.
-        let claim = |place: &usize| {
-            let owner = self.owner(*place);
-            owner.load(Relaxed) == 0 && owner.compare_exchange(0, me.word(), Acquire, Relaxed).is_ok()
-        };
-        Ok((0..self.layout.places).find(claim))
+        Ok((0..self.layout.places).find(|place| place::claim(self.owner(*place), me.word())))
     }
 
     /// Pages that a slot names become this process's: with the receivers' latch, before the slot is free.
     pub(crate) fn adopt(&self, pages: Pages) -> io::Result<Option<Held>> {
         let Some(place) = self.claim()? else { return Ok(None) };
-        // Release: with the Acquire of a sweep, which finds it here if it does not find the slot full any more.
-        self.held(place).store(pages.word(), Release);
+        // A sweep finds them here if it does not find the slot full any more.
+        place::name(self.held(place), pages.word());
         Ok(Some(Held { place, pages }))
     }
 
@@ -186,7 +182,7 @@ impl Store {
         let latched = self.latched(|| Nap::within(FREE_WITHIN))?;
         self.mark(pages, false);
         forget();
-        self.frees.fetch_add(1, Relaxed);
+        place::count(&*self.frees);
         drop(latched);
         Ok(())
     }
@@ -194,12 +190,7 @@ impl Store {
     /// They are a slot's now, with the senders' latch, or nobody's, with the store's: a sweep never finds here what is
     /// another's by then.
     pub(crate) fn let_go(&self, held: Held) {
-        // Nothing is behind the place any more before it is another's.
-        self.held(held.place).store(0, Relaxed);
-        // Release: with the Acquire in `claim`.
-        self.owner(held.place).store(0, Release);
-        // Somebody may wait for a place.
-        self.frees.fetch_add(1, Relaxed);
+        place::let_go(self.owner(held.place), self.held(held.place), &*self.frees);
     }
 
     /// Nobody needs them any more.
@@ -260,7 +251,8 @@ impl Store {
             return Ok(true);
         }
         for place in 0..self.layout.places {
-            if let Some(owner) = Id::of(self.owner(place).load(Acquire))
+            // Relaxed: who answers for the owner fences.
+            if let Some(owner) = Id::of(self.owner(place).load(Relaxed))
                 && self.object.is_gone(owner)?
             {
                 return Ok(true);
@@ -279,14 +271,12 @@ impl Store {
         };
         queued.for_each(&mut mark);
         for place in 0..self.layout.places {
-            // Acquire: with the Release of who claimed it; and of `let_go`, whose pages are a slot's that was seen above.
-            let word = self.owner(place).load(Acquire);
+            // Relaxed: with the latches of all who claim places, name pages in them, or let them go.
+            let word = self.owner(place).load(Relaxed);
             let Some(owner) = Id::of(word) else { continue };
             if self.object.is_gone(owner)? {
-                self.held(place).store(0, Relaxed);
-                // Nobody else changes what the dead has: there is one sweep at a time.
-                let _once = self.owner(place).compare_exchange(word, 0, AcqRel, Relaxed);
-            } else if let Some(pages) = Pages::read(self.held(place).load(Acquire), &self.layout) {
+                place::bury(self.owner(place), self.held(place), word);
+            } else if let Some(pages) = Pages::read(self.held(place).load(Relaxed), &self.layout) {
                 mark(pages);
             }
         }
@@ -294,7 +284,7 @@ impl Store {
             self.word(Layout::bitmap_word(index)).store(bits, Relaxed);
         }
         self.dirty.store(0, Relaxed);
-        self.frees.fetch_add(1, Relaxed);
+        place::count(&*self.frees);
         Ok(())
     }
 
@@ -311,7 +301,7 @@ impl Store {
         let keep = top.map_or(0, |top| (top + 1) * 64).max(KEPT);
         if keep < there {
             // Before they are gone: who takes them reserves them again.
-            self.there.store(keep as u32, Release);
+            self.there.store(keep as u32, Relaxed);
             self.object.give_back(self.layout.store_at + keep * PAGE, (there - keep) * PAGE)?;
         }
         drop(latched);

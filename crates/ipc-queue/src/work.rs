@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::end::{End, Wait, Waited, unlatched};
+use crate::iter::iterator;
 use crate::lease::Due;
 use crate::queue::Delivered;
 use crate::receiver::{empty, unreceived};
@@ -251,14 +252,72 @@ impl<T> Receiver<T> {
                 Waited::Look => is_sure = true,
                 Waited::TimedOut if is_sure => {
                     end.settle(&wait, is_due);
-                    let is_over = others.is_empty() && end.is_disconnected().map_err(RecvError::Io)?;
-                    let over = RecvError::Disconnected;
-                    return Err(if is_over && !is_due() { over } else { empty(&wait) });
+                    let is_over = end.is_disconnected().map_err(RecvError::Io)?
+                        && !queue.has_message()
+                        && !queue.leases.may_come().map_err(RecvError::Io)?;
+                    return Err(if is_over { RecvError::Disconnected } else { empty(&wait) });
                 }
                 // Who does not wait has looked after nobody so far.
                 Waited::TimedOut => is_sure = true,
+                // Another may have taken the last message since it was asked who has some, and before the last sender went.
+                Waited::Disconnected if queue.leases.may_come().map_err(RecvError::Io)? => {}
                 Waited::Disconnected => return Err(RecvError::Disconnected),
                 Waited::Abandoned => return Err(RecvError::Abandoned),
+            }
+        }
+    }
+
+    /// As [`try_recv_aside`](Self::try_recv_aside), its bytes as they were encoded: for what is no `T`, which would stay
+    /// aside for ever.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`] if there is none; [`RecvError::Io`].
+    ///
+    /// ```
+    /// let (tx, rx) = ipc_queue::Options::new(4).attempts(1).work::<u8>()?;
+    /// tx.send(&7)?;
+    /// rx.recv()?.nack();
+    /// assert!(rx.try_recv().is_err());
+    /// let aside = rx.try_recv_aside_bytes()?;
+    /// assert_eq!(aside.ack()?, [7]);
+    /// # Ok::<(), ipc_core::Error>(())
+    /// ```
+    pub fn try_recv_aside_bytes(&self) -> Result<Delivery<Vec<u8>>, RecvError> {
+        self.deliver_as(self.lease_aside()?, |bytes| Ok(std::mem::take(bytes)))
+    }
+
+    fn lease_aside(&self) -> Result<usize, RecvError> {
+        let queue = &self.end().queue;
+        let wait = Wait::none();
+        let latch = queue.latch_receivers(|| wait.latch_nap()).map_err(|why| unreceived(why, &wait))?;
+        let due = queue.leases.take_aside().map_err(RecvError::Io)?;
+        drop(latch);
+        match due {
+            Due::Again(lease) => Ok(lease),
+            Due::Aside | Due::Nothing => Err(RecvError::Empty),
+        }
+    }
+
+    fn deliver_as<M>(
+        &self,
+        lease: usize,
+        read: impl FnOnce(&mut Vec<u8>) -> Result<M, RecvError>,
+    ) -> Result<Delivery<M>, RecvError> {
+        let lease = Lease { end: Arc::clone(self.end()), index: Some(lease) };
+        let leases = &lease.end.queue.leases;
+        let index = lease.index.unwrap_or_default();
+        let message = with_scratch(|bytes| {
+            leases.read(index, bytes).map_err(RecvError::Io)?;
+            read(bytes)
+        });
+        match message {
+            Ok(message) => {
+                let (id, attempts) = (leases.id(index), leases.attempts(index));
+                Ok(Delivery(Leased { id, attempts, message, lease }))
+            }
+            Err(error) => {
+                lease.put_aside();
+                Err(error)
             }
         }
     }
@@ -288,7 +347,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     /// [`RecvError::Disconnected`] when all is done and nobody can send any more; [`RecvError::Decode`] for a message that
-    /// is no `T` (it is put aside); [`RecvError::Abandoned`]; [`RecvError::Io`].
+    /// is no `T` (it is [put aside](Self::try_recv_aside_bytes)); [`RecvError::Abandoned`]; [`RecvError::Io`].
     pub fn recv(&self) -> Result<Delivery<T>, RecvError> {
         self.deliver(self.lease(Wait::forever())?)
     }
@@ -313,66 +372,26 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// delivered to a worker once more.
     ///
     /// # Errors
-    /// [`RecvError::Empty`] if there is none; [`RecvError::Decode`]; [`RecvError::Io`].
+    /// [`RecvError::Empty`] if there is none; [`RecvError::Decode`], and it stays aside, for
+    /// [`try_recv_aside_bytes`](Self::try_recv_aside_bytes); [`RecvError::Io`].
     pub fn try_recv_aside(&self) -> Result<Delivery<T>, RecvError> {
-        let queue = &self.end().queue;
-        let wait = Wait::none();
-        let latch = queue.latch_receivers(|| wait.latch_nap()).map_err(|why| unreceived(why, &wait))?;
-        let due = queue.leases.take_aside().map_err(RecvError::Io)?;
-        drop(latch);
-        match due {
-            Due::Again(lease) => self.deliver(lease),
-            Due::Aside | Due::Nothing => Err(RecvError::Empty),
-        }
+        self.deliver(self.lease_aside()?)
     }
 
     fn deliver(&self, lease: usize) -> Result<Delivery<T>, RecvError> {
-        let lease = Lease { end: Arc::clone(self.end()), index: Some(lease) };
-        let leases = &lease.end.queue.leases;
-        let index = lease.index.unwrap_or_default();
-        let message = with_scratch(|bytes| {
-            leases.read(index, bytes).map_err(RecvError::Io)?;
-            self.codec.decode(bytes).map_err(RecvError::from)
-        });
-        match message {
-            Ok(message) => {
-                Ok(Delivery { id: leases.id(index), attempts: leases.attempts(index), message, lease })
-            }
-            Err(error) => {
-                lease.put_aside();
-                Err(error)
-            }
-        }
+        self.deliver_as(lease, |bytes| Ok(self.codec.decode(bytes)?))
     }
 
     /// The messages one after the other, until all is done and nobody can send any more. An iterator ends at the first
     /// error: use [`recv`](Self::recv) to see it.
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter { receiver: self }
+        self.into_iter()
     }
 }
 
-/// The messages of a [`Receiver`], until all is done and nobody can send any more.
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    receiver: &'a Receiver<T>,
-}
-
-impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
-    type Item = Delivery<T>;
-
-    fn next(&mut self) -> Option<Delivery<T>> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<'a, T: DeserializeOwned> IntoIterator for &'a Receiver<T> {
-    type Item = Delivery<T>;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
+iterator! {
+    /// The messages of a [`Receiver`], until all is done and nobody can send any more.
+    Iter<'a, T> of &'a Receiver<T> => Delivery<T>
 }
 
 impl<T> fmt::Debug for Receiver<T> {
@@ -385,7 +404,10 @@ impl<T> fmt::Debug for Receiver<T> {
 ///
 /// Dropped, also by a panic, it is given back. Leaked (`mem::forget`), it is delivered again when the process ends.
 #[must_use = "dropped, it is given back, to be delivered again"]
-pub struct Delivery<T> {
+pub struct Delivery<T>(Leased<T>);
+
+/// Apart, so that `delivery.id` and the like are the message's.
+struct Leased<T> {
     message: T,
     id: u64,
     attempts: u32,
@@ -401,21 +423,22 @@ struct Lease {
 impl<T> Delivery<T> {
     /// A number that no other message of this queue has, the same at each delivery.
     pub fn id(&self) -> u64 {
-        self.id
+        self.0.id
     }
 
     /// How often it has been delivered, this time included: more than 1 after a death, or when it was given back.
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.0.attempts
     }
 
     /// The work is done: the message is gone from the queue, and here it is.
     ///
     /// # Errors
     /// What the system reports while the message's memory is given back: the message is done all the same.
-    pub fn ack(mut self) -> Result<T, io::Error> {
-        let Some(index) = self.lease.index.take() else { return Ok(self.message) };
-        let queue = &self.lease.end.queue;
+    pub fn ack(self) -> Result<T, io::Error> {
+        let Leased { message, mut lease, .. } = self.0;
+        let Some(index) = lease.index.take() else { return Ok(message) };
+        let queue = &lease.end.queue;
         let freed = queue.leases.ack(index, &queue.store);
         queue.done.ring();
         queue.freed.ring_for_all();
@@ -424,7 +447,7 @@ impl<T> Delivery<T> {
             queue.items.ring_all();
         }
         match freed.map_err(unlatched) {
-            Ok(()) => Ok(self.message),
+            Ok(()) => Ok(message),
             Err(error) => Err(error.unwrap_or_else(|| io::ErrorKind::TimedOut.into())),
         }
     }
@@ -457,16 +480,16 @@ impl<T> Deref for Delivery<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.message
+        &self.0.message
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Delivery<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
-            .field("message", &self.message)
-            .field("id", &self.id)
-            .field("attempts", &self.attempts)
+            .field("message", &self.0.message)
+            .field("id", &self.0.id)
+            .field("attempts", &self.0.attempts)
             .finish_non_exhaustive()
     }
 }

@@ -17,12 +17,14 @@
 //!
 //! - *Ordering*: frames come out as they went in. A frame is there as a whole or not at all, whoever is killed when; only
 //!   one that is longer than the ring goes through in pieces.
-//! - *Delivery*: `Ok` says that the frame is in the ring. What is in it when the reader goes is lost.
+//! - *Delivery*: `Ok` says that the frame is in the ring. What is in it when the reader goes is lost, and what it had of a
+//!   [`Batch`].
 //! - *Blocking*: `write` waits for room, `read` for a frame; `try_…` do not, `…_timeout` only so long. Who waits spins for
 //!   as long as that has lately paid, then sleeps. Nobody makes a system call while nobody sleeps.
 //! - *Death of the peer*: the reader takes what is there, then gets `Disconnected`, or `Truncated` if the writer went in
 //!   the middle of a long frame. The writer gets `Disconnected` when it would wait, or at once if the reader was dropped.
-//!   An end that is dropped wakes the other; one that is killed is noticed by a sleeper within a tick.
+//!   An end that is dropped wakes the other. Of one that is killed the kernel wakes the other, which is told when that
+//!   process is gone; where the kernel cannot, it is noticed at a tick.
 //! - *Memory*: taken 256 KiB at a time as the ring is first written through. Where there is none, a write fails with
 //!   `StorageFull`, and goes through later if there is some.
 //! - *Hostile peer*: at worst an error, or a wait without end; memory grows with what has arrived, up to the limits.
@@ -58,7 +60,7 @@ mod travel;
 mod until;
 mod writer;
 
-pub use reader::RingReader;
+pub use reader::{Batch, RingReader};
 pub use seen::{Frame, Reserved};
 pub use writer::RingWriter;
 

@@ -218,6 +218,14 @@ impl Object {
         self.map().write(self.inside(offset, bytes.len())?, bytes)
     }
 
+    /// Has the cache line there brought here, to be read soon: a hint.
+    #[inline]
+    pub fn prefetch(&self, offset: usize) {
+        if let Ok(at) = self.inside(offset, 1) {
+            self.map().prefetch(at);
+        }
+    }
+
     /// Has the cache line at an offset brought here, to be written soon: a hint.
     #[inline]
     pub fn prefetch_for_write(&self, offset: usize) {
@@ -309,6 +317,18 @@ impl Object {
     #[inline]
     pub fn my_process(&self) -> io::Result<Id> {
         self.0.board.my_process()
+    }
+
+    /// Gives this thread a word on the board, as it has one that has taken anything: when this process is killed, who
+    /// [sleeps](Self::sleep) with it as an owner is woken at once, and not at a tick. For objects that are used without
+    /// a latch. The kernel marks one word of a thread: that of the object of another board that it uses next, from then
+    /// on.
+    ///
+    /// # Errors
+    /// The board is full; what the system reports.
+    #[inline]
+    pub fn announce(&self) -> io::Result<()> {
+        self.me().map(|_registered| ())
     }
 
     /// Whether an owner, read from a word of this object before, is dead, as far as somebody has noted it: no system

@@ -1,15 +1,29 @@
-//! What the tests of the `ipc` crates share: a watchdog, and counts of what must not leak.
+//! What the tests of the `ipc` crates share: a watchdog, counts of what must not leak, and what several of them would
+//! otherwise write again.
 #![forbid(unsafe_code)]
 
+pub mod data;
+#[cfg(feature = "processes")]
+pub mod messages;
 pub mod model;
+#[cfg(feature = "processes")]
+pub mod processes;
 pub mod seccomp;
 #[cfg(feature = "stepper")]
 pub mod stepper;
 
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 /// No step of a test takes longer, on however slow a machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The time that a test gives a wait that has to end by itself. Longer than anything takes, but less than [`PATIENCE`]:
+/// if it is over the test says so, before the watchdog does.
+pub const LONG: Duration = Duration::from_secs(50);
+
+/// A time after which somebody who waits has a good chance to be asleep. No test needs it to be true.
+pub const SHORT: Duration = Duration::from_millis(30);
 
 /// Ends the test process with a message if it is not dropped within [`PATIENCE`]: a hang becomes a failure.
 #[derive(Debug)]
@@ -52,13 +66,24 @@ const ALONE: &str = "IPC_TESTKIT_ALONE";
 /// # Panics
 /// When `body` does, or there is no test of that name.
 pub fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(ALONE).is_some_and(|name| name == test) {
-        return body();
-    }
+    if is_alone(test) { body() } else { run_alone(test, &[]) }
+}
+
+/// Whether this is the process that [`run_alone`] has started for that test.
+pub fn is_alone(test: &str) -> bool {
+    std::env::var_os(ALONE).is_some_and(|name| name == test)
+}
+
+/// What [`alone`] does in the first call, with these variables in the environment of the test's own process.
+///
+/// # Panics
+/// As [`alone`].
+pub fn run_alone(test: &str, variables: &[(&str, &OsStr)]) {
     let me = std::env::current_exe().expect("the test binary has a path");
     let output = std::process::Command::new(me)
         .args([test, "--exact", "--nocapture", "--include-ignored"])
         .env(ALONE, test)
+        .envs(variables.iter().copied())
         .output()
         .expect("the test binary can be started again");
     let text =

@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ipc_core::{Classify, ErrorKind, Limits};
 use ipc_pipe::{Receiver, RecvError, SendError, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::text;
+use ipc_testkit::processes::{assert_killed, die};
 use ipc_testkit::watchdog;
 
-use crate::tools::{Moody, assert_killed, die, text};
+use crate::tools::Moody;
 
 #[test]
 fn send_all_arrives_in_order_in_another_process() {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use ipc_core::frame::{FrameKind, Header};
 use ipc_pipe::{Duplex, Receiver, RecvError, Sender, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::{pattern, text};
+use ipc_testkit::processes::{alone, assert_killed, die};
 use ipc_testkit::watchdog;
 
-use crate::tools::{Shared, alone, assert_killed, die, pattern, text};
-
-const SOME_TIME: Duration = Duration::from_millis(150);
+use crate::tools::{SOME_TIME, Shared};
 
 fn echo(mut rx: Receiver<String>, mut tx: Sender<String>) {
     while let Ok(message) = rx.recv() {

@@ -9,11 +9,11 @@ use ipc_core::{Codec, RecvError, SendError};
 use ipc_os::fd::identity;
 use ipc_pipe::{Duplex, PipeChannel, Receiver, Sender, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::{pattern, text};
+use ipc_testkit::processes::{alone, die};
 use ipc_testkit::watchdog;
 
-use crate::tools::{Shared, die, pattern, text};
-
-const SOME_TIME: Duration = Duration::from_millis(100);
+use crate::tools::{SOME_TIME, Shared};
 
 fn over_a_duplex() -> (PipeChannel, PipeChannel) {
     let (a, b) = duplex::<(), ()>().unwrap();
@@ -277,7 +277,7 @@ fn a_duplex_moves_descriptors_and_pipes_say_that_they_do_not() {
 #[test]
 fn descriptors_with_bytes_to_a_place_are_closed() {
     use ipc_testkit::open_descriptors;
-    crate::tools::alone(|| {
+    alone(|| {
         let (a, mut b) = duplex::<(), ()>().unwrap();
         let a = a.into_channel();
         let file = tempfile::tempfile().unwrap();

@@ -6,12 +6,12 @@ use std::time::Duration;
 use ipc_core::frame::{FrameKind, Header};
 use ipc_pipe::{Duplex, Receiver, RecvError, SendError, Sender, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::text;
+use ipc_testkit::processes::{assert_killed, die};
 use ipc_testkit::watchdog;
 
-use crate::tools::{assert_killed, die, text};
-
 /// Sends a whole message, and then so many bytes of a frame of 100,008.
-fn begin_and_die(tx: &mut Sender<String>, bytes: usize) -> ! {
+fn begin_and_die(tx: &mut Sender<String>, bytes: usize) {
     tx.send(&"whole".to_owned()).unwrap();
     let mut frame = Header::new(FrameKind::Bytes, 100_000, 0, 100_000).unwrap().to_bytes().to_vec();
     frame.resize(100_008, 5);

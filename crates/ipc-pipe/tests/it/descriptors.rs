@@ -8,9 +8,10 @@ use ipc_core::{Codec, EncodeError};
 use ipc_os::socket::{self, Mode};
 use ipc_pipe::{Duplex, Receiver, RecvError, SendError, Sender, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::processes::alone;
 use ipc_testkit::{open_descriptors, watchdog};
 
-use crate::tools::{Moody, Shared, alone};
+use crate::tools::{Moody, Shared};
 
 #[test]
 fn a_thousand_pipes_leave_nothing_behind() {

@@ -10,12 +10,12 @@ use ipc_core::{Classify, ErrorKind, FrameError};
 use ipc_pipe::fifo::{FifoError, FifoReceiver, SHARED_LEN_MAX};
 use ipc_pipe::{Fifo, Limits, Receiver, RecvError, SendError, pipe, wait};
 use ipc_process::Process;
+use ipc_testkit::data::{pattern, text};
+use ipc_testkit::processes::alone;
 use ipc_testkit::{open_descriptors, watchdog};
 use tempfile::TempDir;
 
-use crate::tools::{Shared, alone, pattern, text};
-
-const SOME_TIME: Duration = Duration::from_millis(100);
+use crate::tools::{SOME_TIME, Shared};
 
 /// A new FIFO in a directory that lives as long as it is wanted.
 fn fifo<T>() -> (TempDir, Fifo<T>) {

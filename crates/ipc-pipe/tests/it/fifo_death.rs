@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ipc_pipe::{Fifo, Receiver, RecvError, SendError, Sender, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::text;
+use ipc_testkit::processes::{assert_killed, die};
 use ipc_testkit::watchdog;
 use tempfile::TempDir;
-
-use crate::tools::{assert_killed, die, text};
 
 fn fifo<T>() -> (TempDir, Fifo<T>) {
     let dir = tempfile::tempdir().unwrap();

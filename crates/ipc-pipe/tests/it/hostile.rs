@@ -7,25 +7,11 @@ use ipc_core::frame::{FrameError, FrameKind, Header};
 use ipc_core::{Classify, ErrorKind};
 use ipc_os::socket::{self, Mode};
 use ipc_pipe::{Duplex, Receiver, RecvError, duplex, pipe};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::processes::alone;
 use ipc_testkit::{open_descriptors, watchdog};
 
-use crate::tools::{Shared, alone};
-
-/// Numbers that look random, the same each time (xorshift, G. Marsaglia 2003).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-}
+use crate::tools::Shared;
 
 type Message = Vec<(String, Option<Shared>, u64)>;
 
@@ -58,7 +44,7 @@ fn receive_all(mut end: Duplex<(), Message>) -> usize {
 fn send_in_pieces(to: impl AsFd, bytes: &[u8], numbers: &mut Numbers) {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (piece, tail) = rest.split_at(rest.len().min(1 + numbers.next() as usize % 500));
+        let (piece, tail) = rest.split_at(rest.len().min(1 + numbers.any() as usize % 500));
         socket::send(to.as_fd(), piece, Mode::Wait).unwrap();
         rest = tail;
     }
@@ -70,7 +56,7 @@ fn random_bytes_are_errors() {
     for seed in 1..=200 {
         let mut numbers = Numbers(seed);
         let (sender, end) = duplex::<Message, ()>().unwrap();
-        let len = numbers.next() as usize % 3000;
+        let len = numbers.any() as usize % 3000;
         let bytes = numbers.bytes(len);
         send_in_pieces(&sender, &bytes, &mut numbers);
         drop(sender);
@@ -88,15 +74,14 @@ fn random_frames_with_random_descriptors_are_errors_and_leave_nothing_open() {
             let mut numbers = Numbers(seed);
             let (sender, end) = duplex::<Message, ()>().unwrap();
             for _ in 0..10 {
-                let len = numbers.next() as usize % 200;
+                let len = numbers.any() as usize % 200;
                 let kind =
-                    if numbers.next().is_multiple_of(3) { FrameKind::Bytes } else { FrameKind::Message };
-                let announced =
-                    if numbers.next().is_multiple_of(2) { numbers.next() as usize % 4 } else { 0 };
+                    if numbers.any().is_multiple_of(3) { FrameKind::Bytes } else { FrameKind::Message };
+                let announced = if numbers.any().is_multiple_of(2) { numbers.any() as usize % 4 } else { 0 };
                 let mut frame = Header::new(kind, len, announced, 1000).unwrap().to_bytes().to_vec();
                 frame.extend(numbers.bytes(len).iter().map(|byte| byte % 8));
-                let fds = vec![null.as_fd(); numbers.next() as usize % 4];
-                let cut = if numbers.next().is_multiple_of(10) { frame.len() / 2 } else { frame.len() };
+                let fds = vec![null.as_fd(); numbers.any() as usize % 4];
+                let cut = if numbers.any().is_multiple_of(10) { frame.len() / 2 } else { frame.len() };
                 socket::send_with(sender.as_fd(), &[IoSlice::new(&frame[..cut.max(1)])], &fds, Mode::Wait)
                     .unwrap();
             }

@@ -10,10 +10,12 @@ use ipc_core::handle::Bundle;
 use ipc_core::{Classify, Codec, ErrorKind, Schema, handle_kind};
 use ipc_pipe::{Duplex, Receiver, RecvError, SendError, Sender, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::text;
+use ipc_testkit::processes::alone;
 use ipc_testkit::{open_descriptors, watchdog};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::tools::{Shared, alone, text};
+use crate::tools::Shared;
 
 #[test]
 fn every_call_on_a_moved_end_says_moved() {

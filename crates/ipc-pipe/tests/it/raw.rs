@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 
 use ipc_core::frame::{FrameKind, Header};
 use ipc_pipe::{RecvError, SendError, duplex, pipe};
+use ipc_testkit::data::{pattern, text};
+use ipc_testkit::processes::alone;
 use ipc_testkit::watchdog;
-
-use crate::tools::{alone, pattern, text};
 
 #[test]
 fn raw_reads_begin_with_what_was_read_ahead() {

@@ -9,11 +9,11 @@ use ipc_core::handle;
 use ipc_core::{Classify, ErrorKind};
 use ipc_os::socket::{self, Mode};
 use ipc_pipe::{Duplex, Receiver, RecvError, SendError, Sender, duplex, pipe};
+use ipc_testkit::data::text;
+use ipc_testkit::processes::alone;
 use ipc_testkit::watchdog;
 
-use crate::tools::{Shared, alone, text};
-
-const SOME_TIME: Duration = Duration::from_millis(100);
+use crate::tools::{SOME_TIME, Shared};
 
 /// A pipe of one page that is exactly full with one message.
 fn full() -> (Sender<String>, Receiver<String>) {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use ipc_pipe::{Duplex, Fifo, Receiver, RecvError, SendError, Sender, duplex, pipe, wait};
 use ipc_process::{JoinError, Process};
+use ipc_testkit::data::text;
+use ipc_testkit::processes::alone;
 use ipc_testkit::watchdog;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-
-use crate::tools::{alone, text};
 
 static CAUGHT: AtomicUsize = AtomicUsize::new(0);
 

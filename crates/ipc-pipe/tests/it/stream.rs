@@ -8,11 +8,11 @@ use ipc_core::frame::{FrameError, FrameKind, Header};
 use ipc_core::{Classify, DecodeError, ErrorKind, Limits};
 use ipc_pipe::{Duplex, Receiver, RecvError, SendError, Sender, duplex, pipe};
 use ipc_process::Process;
+use ipc_testkit::data::{pattern, text};
+use ipc_testkit::processes::alone;
 use ipc_testkit::{PATIENCE, watchdog};
 
-use crate::tools::{alone, pattern, text};
-
-const SOME_TIME: Duration = Duration::from_millis(100);
+use crate::tools::SOME_TIME;
 
 #[test]
 fn messages_pass_whatever_the_size_of_the_pipe() {

@@ -2,44 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipc_core::handle::{Bundle, Kind};
 use ipc_core::handle_kind;
-use ipc_process::{JoinError, PidFd, Process, WorkerFn};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Runs a test in a process of its own: for what belongs to a whole process (descriptors, signals, the umask), and
-/// for ends that must be closed as soon as they are dropped. In a process that starts others, as these tests do from
-/// many threads, the kernel's copy of the descriptors for the new one keeps them open until it has begun its program.
-#[track_caller]
-pub(crate) fn alone<F: WorkerFn<(), Out = ()>>(test: F) {
-    if let Err(error) = Process::spawn(test, ()).unwrap().join() {
-        panic!("{error}: {error:?}");
-    }
-}
-
-/// Ends this process with SIGKILL.
-pub(crate) fn die() -> ! {
-    PidFd::of_self().unwrap().signal(9).unwrap();
-    unreachable!("SIGKILL is delivered before the call returns")
-}
-
-/// The process has died by SIGKILL.
-#[track_caller]
-pub(crate) fn assert_killed<R: serde::de::DeserializeOwned + std::fmt::Debug>(process: Process<R>) {
-    let joined = process.join();
-    assert!(matches!(joined, Err(JoinError::Killed { signal: 9, .. })), "{joined:?}");
-}
-
-/// Bytes of which each position tells where it is.
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
-}
-
-/// Text of that length.
-pub(crate) fn text(len: usize) -> String {
-    (0..len).map(|i| char::from(b'a' + (i % 26) as u8)).collect()
-}
+/// How long a wait is that nothing ends before its time is over.
+pub(crate) const SOME_TIME: Duration = Duration::from_millis(150);
 
 /// Any open file as a handle that can be shared: what a crate above would write for a handle of its own.
 #[derive(Debug)]

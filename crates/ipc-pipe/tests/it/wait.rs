@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 use ipc_core::frame::{FrameKind, Header};
 use ipc_pipe::{Duplex, Fifo, Receiver, RecvError, SendError, Waitable, duplex, pipe, wait};
 use ipc_process::Process;
-use ipc_testkit::watchdog;
+use ipc_testkit::processes::{alone, die};
+use ipc_testkit::{LONG, watchdog};
 
-use crate::tools::{alone, die};
-
-const SOME_TIME: Duration = Duration::from_millis(150);
-const LONG: Option<Duration> = Some(Duration::from_secs(50));
+use crate::tools::SOME_TIME;
 
 fn sleep_until(mut rx: Receiver<u8>) -> u8 {
     rx.recv().unwrap()
@@ -53,7 +51,7 @@ fn b30_pipes_sockets_fifos_and_sentinels_mix() {
     assert_eq!(look(&rx, &theirs, &fifo_rx, &half), [2, 5]);
     half.recv().unwrap();
     wake.send(&7).unwrap();
-    assert_eq!(wait(&[&rx, child.sentinel()], LONG).unwrap(), [1], "the child has ended");
+    assert_eq!(wait(&[&rx, child.sentinel()], Some(LONG)).unwrap(), [1], "the child has ended");
     assert_eq!(child.join().unwrap(), 7);
 }
 
@@ -95,7 +93,7 @@ fn b32_a_wait_returns_all_that_are_ready() {
         }
         let sources: Vec<&dyn Waitable> = pipes.iter().map(|(_, rx)| rx as &dyn Waitable).collect();
         let expected: Vec<usize> = (0..100).filter(|n| n % 4 != 0).collect();
-        for timeout in [None, LONG, Some(Duration::ZERO)] {
+        for timeout in [None, Some(LONG), Some(Duration::ZERO)] {
             assert_eq!(wait(&sources, timeout).unwrap(), expected, "nothing was consumed");
         }
     });
@@ -140,7 +138,7 @@ fn channels_can_be_waited_for_while_another_thread_receives() {
     }
     let mut frame = Frame::default();
     for _ in 0..2 {
-        assert_eq!(wait(&[&b], LONG).unwrap(), [0], "in the kernel, then in the read-ahead");
+        assert_eq!(wait(&[&b], Some(LONG)).unwrap(), [0], "in the kernel, then in the read-ahead");
         b.recv_frame(&mut frame, None).unwrap();
     }
     std::thread::scope(|scope| {
@@ -168,7 +166,7 @@ fn deaths_wake_a_wait() {
         (ready, ours.try_recv().unwrap_err(), ours.send(&1).unwrap_err())
     });
     go.send(&1).unwrap();
-    assert_eq!(wait(&[child.sentinel()], LONG).unwrap(), [0]);
+    assert_eq!(wait(&[child.sentinel()], Some(LONG)).unwrap(), [0]);
     let (ready, received, sent) = waiting.join().unwrap();
     assert_eq!(ready, [0]);
     assert!(matches!(received, RecvError::Disconnected) && matches!(sent, SendError::Disconnected));

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use ipc_pipe::{Receiver, Sender, pipe};
 use ipc_process::{JoinError, Process, current, parent};
-use ipc_testkit::{eventually, is_running, watchdog};
-
-use crate::LONG;
+use ipc_testkit::{LONG, eventually, is_running, watchdog};
 
 /// Tells its number and then runs until it is killed.
 fn tells_and_runs(mut tell: Sender<u32>) {

@@ -6,9 +6,9 @@ use ipc_pipe::{Receiver, Sender, pipe};
 use ipc_process::{
     Exit, JoinError, NeverStarted, PidFd, Process, SpawnError, Waitable, active_children, wait,
 };
-use ipc_testkit::{eventually, is_running, open_descriptors, process_state, watchdog, zombies};
+use ipc_testkit::{LONG, eventually, is_running, open_descriptors, process_state, watchdog, zombies};
 
-use crate::{LONG, waiting};
+use crate::waiting;
 
 fn signalled(number: i32) -> Exit {
     Exit::Signal { number, core_dumped: false }

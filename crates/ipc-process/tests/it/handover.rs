@@ -104,7 +104,7 @@ fn it_ends_with_the_one_that_started_it() {
     let starts = |tell: Sender<u32>| {
         let (_texts, inbox) = pipe::<String>().unwrap();
         let _process = this_program("tells_and_runs").start(&(tell, inbox)).unwrap();
-        std::thread::sleep(crate::LONG);
+        std::thread::sleep(ipc_testkit::LONG);
     };
     let (tell, mut told) = pipe::<u32>().unwrap();
     let process = Process::spawn(starts, (tell,)).unwrap();
@@ -119,7 +119,7 @@ fn it_ends_with_the_one_that_started_it() {
 fn tells_and_runs() {
     if let Ok((mut tell, _texts)) = handed_over::<(Sender<u32>, Receiver<String>)>() {
         tell.send(&std::process::id()).unwrap();
-        std::thread::sleep(crate::LONG);
+        std::thread::sleep(ipc_testkit::LONG);
     }
 }
 

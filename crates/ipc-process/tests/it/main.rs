@@ -22,8 +22,6 @@
 //!
 //! 15 to 24, 26, 28, 29, 31 and 32 speak of connections: see the tests of `ipc-pipe`.
 
-use std::time::Duration;
-
 use ipc_pipe::{Receiver, Sender};
 use ipc_process::{JoinError, PanicReport, Process};
 
@@ -38,9 +36,6 @@ mod many;
 mod panics;
 mod signals;
 mod surroundings;
-
-/// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(50);
 
 /// Says that it runs, and goes on when the other end of the gate is dropped, or sent something.
 fn wait_at(mut running: Sender<u32>, mut gate: Receiver<()>) {

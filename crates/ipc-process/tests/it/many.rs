@@ -3,9 +3,9 @@
 use std::os::fd::AsRawFd;
 
 use ipc_process::{Exit, JoinError, NeverStarted, Process, active_children};
-use ipc_testkit::{open_descriptors, watchdog, zombies};
+use ipc_testkit::{LONG, open_descriptors, watchdog, zombies};
 
-use crate::{LONG, waiting};
+use crate::waiting;
 
 #[test]
 fn b09_a_hundred_at_once_all_return() {

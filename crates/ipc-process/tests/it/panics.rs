@@ -117,7 +117,7 @@ fn a_second_panic_while_unwinding_aborts_and_is_told() {
         panic!("the first")
     };
     let mut process = Process::spawn(twice, ()).unwrap();
-    let report = panicked(process.join_timeout(crate::LONG));
+    let report = panicked(process.join_timeout(ipc_testkit::LONG));
     assert_eq!(report.message, "the first; while unwinding, a second panic: in a destructor");
     assert_eq!(report.location.unwrap().line, line_of("panic!(\"the first\")"));
     let exit = process.exit().unwrap();

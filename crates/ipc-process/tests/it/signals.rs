@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use ipc_pipe::{Sender, pipe};
 use ipc_process::{JoinError, Process};
-use ipc_testkit::{eventually, watchdog, zombies};
+use ipc_testkit::{LONG, eventually, watchdog, zombies};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use crate::{LONG, waiting};
+use crate::waiting;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 

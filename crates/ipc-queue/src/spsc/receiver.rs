@@ -10,6 +10,7 @@ use ipc_shm::ring::{Frame, RingReader};
 use serde::de::DeserializeOwned;
 
 use super::{KEEP_MAX, MESSAGE};
+use crate::iter::iterator;
 
 /// The end of a [channel](crate::spsc()) that messages of type `T` come out of; [there](super) is what is promised.
 pub struct Receiver<T> {
@@ -44,10 +45,15 @@ fn next(ring: &mut RingReader, until: Until) -> Result<Frame<'_>, RecvError> {
     }
 }
 
-/// The next frame, if it is of that kind; any but `MESSAGE` has bytes.
+/// The next frame, if it is of that kind.
 #[inline]
 fn next_of(ring: &mut RingReader, kind: FrameKind, until: Until) -> Result<Frame<'_>, RecvError> {
-    let frame = next(ring, until)?;
+    of_kind(next(ring, until)?, kind)
+}
+
+/// The frame, if it is of that kind; any but `MESSAGE` has bytes.
+#[inline]
+fn of_kind(frame: Frame<'_>, kind: FrameKind) -> Result<Frame<'_>, RecvError> {
     let found = if frame.kind() == MESSAGE { FrameKind::Message } else { FrameKind::Bytes };
     if found == kind { Ok(frame) } else { Err(RecvError::wrong_kind(found)) }
 }
@@ -82,8 +88,7 @@ impl<T> Receiver<T> {
     }
 
     fn recv_bytes_until(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
-        let len = next_of(&mut self.ring, FrameKind::Bytes, until)?.len();
-        take_front(&mut self.ring, len)
+        Ok(next_of(&mut self.ring, FrameKind::Bytes, until)?.take())
     }
 
     /// Receives bytes into `buf`, and says how many; what is behind them in `buf` stays as it was.
@@ -122,10 +127,7 @@ impl<T> Receiver<T> {
                 copy(frame, into)?;
                 Ok(len)
             }
-            None => {
-                let message = take_front(&mut self.ring, len)?;
-                Err(RecvError::TooSmall { message, capacity: buf.len() })
-            }
+            None => Err(RecvError::TooSmall { message: frame.take(), capacity: buf.len() }),
         }
     }
 
@@ -162,19 +164,6 @@ fn copy(frame: Frame<'_>, into: &mut [u8]) -> Result<(), RecvError> {
     frame.read(0, into).map_err(|error| RecvError::Io(error.into()))?;
     frame.release();
     Ok(())
-}
-
-/// Takes the frame at the front, which is here and has so many bytes.
-fn take_front(ring: &mut RingReader, len: usize) -> Result<Vec<u8>, RecvError> {
-    if len >= ring.capacity() {
-        // It is in memory of this process already.
-        let mut bytes = Vec::new();
-        ring.try_read(&mut bytes)?;
-        return Ok(bytes);
-    }
-    let mut bytes = vec![0; len];
-    copy(ring.try_peek()?, &mut bytes)?;
-    Ok(bytes)
 }
 
 impl<T: DeserializeOwned> Receiver<T> {
@@ -215,24 +204,21 @@ impl<T: DeserializeOwned> Receiver<T> {
         let frame = next_of(&mut self.ring, FrameKind::Message, until)?;
         let len = frame.len();
         if len > KEEP_MAX {
-            return self.recv_long(len);
+            return decode_long(&self.codec, frame);
         }
         let bytes = room(&mut self.buf, len);
         copy(frame, bytes)?;
         Ok(decode(&self.codec, bytes)?)
     }
 
-    #[cold]
-    fn recv_long(&mut self, len: usize) -> Result<T, RecvError> {
-        let bytes = take_front(&mut self.ring, len)?;
-        Ok(decode(&self.codec, &bytes)?)
-    }
-
-    /// Waits for a message, and appends it and those that are here already to `into`, `max` at most. How many there were;
-    /// 0 for a `max` of 0.
+    /// Waits for a message, and takes those that are here with it: up to `max` are put behind what is in `into`. How many
+    /// those were; 0 for a `max` of 0.
+    ///
+    /// Their room is given back a quarter of the ring at a time, and at the end.
     ///
     /// # Errors
-    /// As of [`recv`](Self::recv), for the first one. An error with a later one is told by the next call.
+    /// As of [`recv`](Self::recv). With [`RecvError::Decode`] the messages that came before it are in `into`; any other
+    /// error comes only before the first one.
     ///
     /// ```
     /// let (mut tx, mut rx) = ipc_queue::spsc::<u32>(4096)?;
@@ -247,22 +233,32 @@ impl<T: DeserializeOwned> Receiver<T> {
         if max == 0 {
             return Ok(0);
         }
-        into.push(self.recv()?);
-        let mut count = 1;
-        while count < max {
-            let Ok(frame) = next_of(&mut self.ring, FrameKind::Message, Until::Now) else { break };
+        let Receiver { ring, codec, buf, .. } = self;
+        let mut batch = ring.batch();
+        let mut frame = of_kind(batch.peek()?, FrameKind::Message)?;
+        let mut count = 0;
+        loop {
             let len = frame.len();
             if len > KEEP_MAX {
-                // The next call takes it, which need not leave it where it is if it cannot be decoded.
+                into.push(decode_long(codec, frame)?);
+            } else {
+                let bytes = room(buf, len);
+                copy(frame, bytes)?;
+                // Not with `?`, which moves the message once more.
+                match decode(codec, bytes) {
+                    Ok(message) => into.push(message),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            count += 1;
+            if count == max {
                 break;
             }
-            let bytes = room(&mut self.buf, len);
-            // It stays if it cannot be decoded: the next call finds the error again.
-            let Ok(()) = frame.read(0, bytes) else { break };
-            let Ok(message) = decode(&self.codec, bytes) else { break };
-            frame.release();
-            into.push(message);
-            count += 1;
+            // What is no message stays, and the next call finds an error again.
+            frame = match batch.peek_here() {
+                Ok(Some(frame)) if frame.kind() == MESSAGE => frame,
+                _ => break,
+            };
         }
         Ok(count)
     }
@@ -270,7 +266,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// The messages as they come, until the sender is gone. An iterator ends at the first error: use
     /// [`recv`](Self::recv) to see it.
     pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter { receiver: self }
+        self.into_iter()
     }
 }
 
@@ -283,56 +279,25 @@ fn room(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut buf[..len]
 }
 
+#[cold]
+fn decode_long<T: DeserializeOwned>(codec: &Codec, frame: Frame<'_>) -> Result<T, RecvError> {
+    Ok(decode(codec, &frame.take())?)
+}
+
 #[inline]
 fn decode<T: DeserializeOwned>(codec: &Codec, bytes: &[u8]) -> Result<T, DecodeError> {
     // Not those handles that belong to a message which is being decoded around this one.
     handle::incoming([], || codec.decode(bytes))
 }
 
-/// The messages of a [`Receiver`], waiting for each, until its sender is gone.
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    receiver: &'a mut Receiver<T>,
+iterator! {
+    /// The messages of a [`Receiver`], waiting for each, until its sender is gone.
+    Iter<'a, T> of &'a mut Receiver<T> => T
 }
 
-impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<'a, T: DeserializeOwned> IntoIterator for &'a mut Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-/// The messages of a [`Receiver`] that was given away, until its sender is gone.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T: DeserializeOwned> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T: DeserializeOwned> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
-    }
+iterator! {
+    /// The messages of a [`Receiver`] that was given away, until its sender is gone.
+    IntoIter<T> of Receiver<T> => T
 }
 
 impl<T> fmt::Debug for Receiver<T> {

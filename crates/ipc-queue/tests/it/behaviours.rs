@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use ipc_core::{Classify, EncodeError, ErrorKind};
 use ipc_process::Process;
 use ipc_queue::{Options, Receiver, RecvError, SendError, Sender, bounded};
-use ipc_testkit::watchdog;
+use ipc_testkit::processes::{alone, done, ready, started};
+use ipc_testkit::{SHORT, watchdog};
 use serde::{Deserialize, Serialize};
-
-use crate::tools::*;
 
 const TIME: Duration = Duration::from_millis(50);
 
@@ -184,9 +183,8 @@ fn every_message_goes_to_one_of_many() {
     }
 }
 
-fn take_one(rx: Receiver<u32>, ready: ipc_pipe::Sender<()>) -> u32 {
-    let mut ready = ready;
-    ready.send(&()).unwrap();
+fn take_one(rx: Receiver<u32>, mut up: ipc_pipe::Sender<u32>) -> u32 {
+    ready(&mut up);
     rx.recv().unwrap()
 }
 
@@ -194,14 +192,7 @@ fn take_one(rx: Receiver<u32>, ready: ipc_pipe::Sender<()>) -> u32 {
 fn all_who_sleep_get_theirs() {
     let _watchdog = watchdog("all_who_sleep_get_theirs");
     let (tx, rx) = bounded(10).unwrap();
-    let sleepers: Vec<_> = (0..4)
-        .map(|_| {
-            let (ready, mut is_ready) = ipc_pipe::pipe().unwrap();
-            let sleeper = Process::spawn(take_one, (rx.clone(), ready)).unwrap();
-            is_ready.recv().unwrap();
-            sleeper
-        })
-        .collect();
+    let sleepers: Vec<_> = (0..4).map(|_| started(take_one, rx.clone())).collect();
     std::thread::sleep(SHORT);
     // As fast as it goes: a ring for each, of which some find those awake that were rung for before.
     (0..4).for_each(|n| tx.send(&n).unwrap());
@@ -228,7 +219,7 @@ fn threads_share_a_handle() {
 
 #[test]
 fn who_is_alone_with_both_sides_is_not_left_waiting() {
-    crate::travel::alone(alone_with_both_sides);
+    alone(alone_with_both_sides);
 }
 
 fn alone_with_both_sides() {

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use ipc_process::Process;
 use ipc_queue::{Options, Receiver, RecvError, SendError, Sender, bounded};
-use ipc_testkit::watchdog;
+use ipc_testkit::processes::{kill, park, ready, started};
+use ipc_testkit::{SHORT, watchdog};
 
-use crate::tools::*;
-
-fn hold_sender(tx: Sender<u32>, mut ready: ipc_pipe::Sender<()>) {
+fn hold_sender(tx: Sender<u32>, mut up: ipc_pipe::Sender<u32>) {
     tx.send(&1).unwrap();
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park()
 }
 
@@ -29,9 +28,9 @@ fn receivers_are_told_of_the_last_senders_death() {
     assert!(matches!(sleeper.join().unwrap(), Err(RecvError::Disconnected)));
 }
 
-fn hold_receiver(rx: Receiver<u32>, mut ready: ipc_pipe::Sender<()>) {
+fn hold_receiver(rx: Receiver<u32>, mut up: ipc_pipe::Sender<u32>) {
     rx.recv().unwrap();
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park()
 }
 

@@ -7,25 +7,13 @@ use std::time::Duration;
 
 use ipc_core::{Classify, ErrorKind};
 use ipc_queue::{Receiver, Sender, work};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::processes::{done, ready, started};
 use ipc_testkit::watchdog;
-
-use crate::tools::*;
 
 /// Where the object begins in the file of a name, and how much of it is more than messages.
 const OBJECT: u64 = 532_480;
 const HEAD: u64 = 64 << 10;
-
-/// Numbers that look like nothing in particular, the same ones for a seed (xorshift64*).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
 
 fn file(kind: &str, name: &str) -> File {
     let base = std::env::var_os("IPC_RUNTIME_DIR").map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
@@ -56,8 +44,8 @@ const SOON: Duration = Duration::from_millis(1);
 type Queue = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
 type Work = (work::Sender<Vec<u8>>, work::Receiver<Vec<u8>>);
 
-fn use_it((tx, rx): Queue, mut ready: ipc_pipe::Sender<()>) {
-    ready.send(&()).unwrap();
+fn use_it((tx, rx): Queue, mut up: ipc_pipe::Sender<u32>) {
+    ready(&mut up);
     use_queue(&tx, &rx, 300);
 }
 
@@ -74,8 +62,8 @@ fn use_queue(tx: &Sender<Vec<u8>>, rx: &Receiver<Vec<u8>>, rounds: u32) {
     }
 }
 
-fn use_work((tx, rx): Work, mut ready: ipc_pipe::Sender<()>) {
-    ready.send(&()).unwrap();
+fn use_work((tx, rx): Work, mut up: ipc_pipe::Sender<u32>) {
+    ready(&mut up);
     for n in 0..200 {
         let bytes = vec![7; if n % 3 == 0 { 9_000 } else { 30 }];
         either(tx.try_send(&bytes));
@@ -91,19 +79,19 @@ fn use_work((tx, rx): Work, mut ready: ipc_pipe::Sender<()>) {
 
 /// Interesting values for interesting places: near what is there, near the ends, and anything.
 fn scribble(file: &File, numbers: &mut Numbers) {
-    let at = OBJECT + numbers.next() % if numbers.next().is_multiple_of(4) { 8 * HEAD } else { HEAD } / 8 * 8;
+    let at = OBJECT + numbers.any() % if numbers.any().is_multiple_of(4) { 8 * HEAD } else { HEAD } / 8 * 8;
     let mut word = [0; 8];
     file.read_exact_at(&mut word, at).unwrap();
     let now = u64::from_ne_bytes(word);
-    let new = match numbers.next() % 8 {
+    let new = match numbers.any() % 8 {
         0 => 0,
         1 => u64::MAX,
         2 => now.wrapping_add(1),
         3 => now.wrapping_sub(1),
-        4 => now ^ 1 << (numbers.next() % 64),
-        5 => numbers.next() % 4096,
+        4 => now ^ 1 << (numbers.any() % 64),
+        5 => numbers.any() % 4096,
         6 => now.rotate_left(32),
-        _ => numbers.next(),
+        _ => numbers.any(),
     };
     // A latch that names a living process is waited for, as it may be: it is not worth the time here.
     file.write_all_at(&new.to_ne_bytes(), at).unwrap();
@@ -121,7 +109,7 @@ fn a_queue_whose_words_are_scribbled_over() {
         let file = file("queue", &name);
         for _ in 0..4_000 {
             scribble(&file, &mut numbers);
-            if numbers.next().is_multiple_of(8) {
+            if numbers.any().is_multiple_of(8) {
                 std::thread::yield_now();
             }
         }
@@ -157,7 +145,7 @@ fn random_memory_is_no_queue_or_one_that_errs() {
         let file = file("queue", &name);
         // All of it, the header too in half of them.
         let start = if seed % 2 == 0 { 32 } else { 8 };
-        let bytes: Vec<u8> = (start..32 << 10).map(|_| numbers.next() as u8).collect();
+        let bytes: Vec<u8> = (start..32 << 10).map(|_| numbers.any() as u8).collect();
         file.write_all_at(&bytes, OBJECT + start).unwrap();
         match Receiver::<Vec<u8>>::open(&name) {
             Ok(rx) => {

@@ -2,9 +2,8 @@
 
 use ipc_process::Process;
 use ipc_queue::{Options, Receiver, RecvError, SendError, Sender, bounded};
-use ipc_testkit::watchdog;
-
-use crate::tools::*;
+use ipc_testkit::processes::{done, kill, park, ready, started};
+use ipc_testkit::{SHORT, watchdog};
 
 fn sum_up(rx: Receiver<u64>, sums: Sender<u64>) {
     while let Ok(numbers) = rx.recv_loan() {
@@ -76,10 +75,10 @@ fn what_is_not_committed_or_no_longer_read_is_free() {
     assert!(matches!(tx.loan((8 << 10) + 1), Err(SendError::TooLarge { .. })));
 }
 
-fn keep(tx: Sender<u8>, rx: Receiver<u8>, mut ready: ipc_pipe::Sender<()>) {
+fn keep((tx, rx): (Sender<u8>, Receiver<u8>), mut up: ipc_pipe::Sender<u32>) {
     let _loan = tx.loan(4096).unwrap();
     let _received = rx.recv_loan().unwrap();
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park()
 }
 
@@ -88,9 +87,7 @@ fn the_loans_of_the_dead_come_back() {
     let _watchdog = watchdog("the_loans_of_the_dead_come_back");
     let (tx, rx) = Options::new(2).bytes(8 << 10).bounded::<u8>().unwrap();
     tx.send_bytes(&[1; 4096]).unwrap();
-    let (ready, mut is_ready) = ipc_pipe::pipe().unwrap();
-    let keeper = Process::spawn(keep, (tx.clone(), rx.clone(), ready)).unwrap();
-    is_ready.recv().unwrap();
+    let keeper = started(keep, (tx.clone(), rx.clone()));
     assert!(matches!(tx.try_loan(1), Err(SendError::Full)));
     let waiter = {
         let tx = tx.clone();

@@ -20,7 +20,6 @@ mod loan;
 mod names;
 mod sizes;
 mod spsc;
-mod tools;
 mod travel;
 mod waiting;
 mod work;

@@ -2,9 +2,8 @@
 
 use ipc_process::Process;
 use ipc_queue::{OpenError, Receiver, RecvError, Sender};
-use ipc_testkit::watchdog;
-
-use crate::tools::*;
+use ipc_testkit::processes::done;
+use ipc_testkit::{SHORT, watchdog};
 
 fn name(of: &str) -> String {
     format!("test-{of}-{}", std::process::id())

@@ -3,13 +3,9 @@
 use ipc_core::{Classify, ErrorKind, FrameError, Limits};
 use ipc_process::Process;
 use ipc_queue::{Options, Receiver, RecvError, SendError, Sender, bounded};
+use ipc_testkit::data::pattern;
+use ipc_testkit::processes::{alone, done};
 use ipc_testkit::{eventually, watchdog};
-
-use crate::tools::*;
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n * 7 + len) as u8).collect()
-}
 
 fn give_back(rx: Receiver<Vec<u8>>, tx: Sender<Vec<u8>>) {
     while let Ok(bytes) = rx.recv_bytes() {
@@ -116,7 +112,7 @@ fn shared_memory() -> usize {
 
 #[test]
 fn a_burst_leaves_no_memory_behind() {
-    crate::travel::alone(burst);
+    alone(burst);
 }
 
 fn burst() {

@@ -3,26 +3,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use ipc_core::{Classify, Codec, DecodeError, EncodeError, ErrorKind, FrameError, Limits, handle};
+use ipc_core::{Classify, DecodeError, EncodeError, ErrorKind, FrameError, Limits};
 use ipc_pipe::duplex;
 use ipc_process::Process;
 use ipc_queue::spsc::{Receiver, Sender};
 use ipc_queue::{OpenError, RecvError, SendError, spsc};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::data::{pattern, text};
+use ipc_testkit::messages::moved_for;
+use ipc_testkit::processes::{alone, done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 use serde::{Deserialize, Serialize};
 
-use crate::tools::*;
-use crate::travel::alone;
-
 const RING: usize = 4096;
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n * 7 + n / 251 + len) as u8).collect()
-}
-
-fn text(len: usize) -> String {
-    (0..len).map(|n| char::from(b'a' + (n % 23) as u8)).collect()
-}
 
 #[test]
 fn ends_may_be_used_by_any_thread() {
@@ -248,6 +240,7 @@ struct Picky(u32);
 const NOT_SENT: u32 = 13;
 const NOT_RECEIVED: u32 = 26;
 const PANICS: u32 = 39;
+const PANICS_HERE: u32 = 52;
 
 impl Serialize for Picky {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -263,6 +256,7 @@ impl<'de> Deserialize<'de> for Picky {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u32::deserialize(deserializer)? {
             NOT_RECEIVED => Err(serde::de::Error::custom("not here")),
+            PANICS_HERE => panic!("on purpose"),
             n => Ok(Picky(n)),
         }
     }
@@ -316,13 +310,33 @@ fn what_cannot_be_decoded_is_gone_and_nothing_else() {
     tx.send_all([3, 4, NOT_RECEIVED, NOT_RECEIVED, 5].map(Picky)).unwrap();
     tx.send_bytes(b"x").unwrap();
     let mut numbers = Vec::new();
-    assert_eq!(rx.recv_many(10, &mut numbers).unwrap(), 2);
     assert!(matches!(rx.recv_many(10, &mut numbers), Err(RecvError::Decode(_))));
+    assert_eq!(numbers, [3, 4].map(Picky), "those before it are there");
     assert!(matches!(rx.recv_many(10, &mut numbers), Err(RecvError::Decode(_))));
     assert_eq!(rx.recv_many(10, &mut numbers).unwrap(), 1);
     assert!(matches!(rx.recv_many(10, &mut numbers), Err(RecvError::WrongKind { .. })));
     assert_eq!(numbers, [3, 4, 5].map(Picky));
     assert_eq!(rx.recv_bytes().unwrap(), b"x");
+}
+
+/// A panic in the middle of many costs the message that it is about: the room of all before it is there, and what comes
+/// after it as well.
+#[test]
+fn many_that_end_in_a_panic() {
+    let (mut tx, mut rx) = spsc(RING).unwrap();
+    tx.send_all([1, 2, PANICS_HERE, 4].map(Picky)).unwrap();
+    let mut left = 4;
+    while tx.try_send(&Picky(5)).is_ok() {
+        left += 1;
+    }
+    let mut numbers = Vec::new();
+    assert!(catch_unwind(AssertUnwindSafe(|| rx.recv_many(10, &mut numbers))).is_err());
+    assert_eq!(numbers, [1, 2].map(Picky));
+    (0..3).for_each(|_| tx.try_send(&Picky(6)).unwrap());
+    assert!(matches!(tx.try_send(&Picky(6)), Err(SendError::Full)));
+    numbers.clear();
+    assert_eq!(rx.recv_many(usize::MAX, &mut numbers).unwrap(), left);
+    assert!(numbers[..2] == [4, 5].map(Picky) && numbers[left - 4..] == [5, 6, 6, 6].map(Picky));
 }
 
 #[test]
@@ -420,9 +434,9 @@ fn after_an_end_is_dropped() {
     assert!(matches!(tx.send_all(0..100).unwrap_err().source, SendError::Disconnected));
 }
 
-fn hold_sender(mut tx: Sender<u32>, mut ready: ipc_pipe::Sender<()>) {
+fn hold_sender(mut tx: Sender<u32>, mut up: ipc_pipe::Sender<u32>) {
     tx.send_all(0..10).unwrap();
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park()
 }
 
@@ -447,11 +461,11 @@ fn a_receiver_is_told_of_the_senders_death_when_all_is_taken() {
     assert!(matches!(sleeper.join().unwrap(), Err(RecvError::Disconnected)));
 }
 
-fn begin_long(mut tx: Sender<String>, mut ready: ipc_pipe::Sender<()>) {
+fn begin_long(mut tx: Sender<String>, mut up: ipc_pipe::Sender<u32>) {
     tx.send(&"short".to_owned()).unwrap();
     assert!(matches!(tx.try_send(&text(50_000)), Err(SendError::Begun { .. })));
     assert!(tx.has_begun());
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park()
 }
 
@@ -468,9 +482,9 @@ fn a_message_without_its_end_is_told_once() {
     assert!(matches!(rx.recv(), Err(RecvError::Disconnected)));
 }
 
-fn hold_receiver(mut rx: Receiver<u64>, mut ready: ipc_pipe::Sender<()>) {
+fn hold_receiver(mut rx: Receiver<u64>, mut up: ipc_pipe::Sender<u32>) {
     rx.recv().unwrap();
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park()
 }
 
@@ -489,8 +503,8 @@ fn a_sender_is_told_of_the_receivers_death() {
     assert!(matches!(told, (Err(SendError::Disconnected), Err(SendError::Disconnected))), "{told:?}");
 }
 
-fn send_for_ever(mut tx: Sender<(u64, Vec<u8>)>, mut ready: ipc_pipe::Sender<()>) {
-    ready.send(&()).unwrap();
+fn send_for_ever(mut tx: Sender<(u64, Vec<u8>)>, mut up: ipc_pipe::Sender<u32>) {
+    ready(&mut up);
     for n in 0.. {
         // Short ones and some that are longer than the ring.
         let len = if n % 7 == 0 { 5_000 } else { n as usize % 100 };
@@ -591,14 +605,8 @@ fn an_end_in_a_message_is_gone_with_it() {
 fn the_structure_of_messages_is_checked() {
     let _watchdog = watchdog("the_structure_of_messages_is_checked");
     let (tx, mut rx) = spsc::<(u32, String)>(RING).unwrap();
-    let mut bytes = Vec::new();
-    let ((), handles) = handle::outgoing(|| Codec::default().encode(&tx, &mut bytes)).unwrap();
-    let copies: Vec<_> = handles.descriptors().iter().map(|fd| fd.try_clone().unwrap()).collect();
-    handles.commit();
+    let error = moved_for::<_, Sender<(String, u32)>>(&tx).unwrap_err().to_string();
     drop(tx);
-    let taken: Result<Sender<(String, u32)>, _> =
-        handle::incoming(copies, || Codec::default().decode(&bytes));
-    let error = taken.unwrap_err().to_string();
     assert!(error.contains("(u32, str)") && error.contains("(str, u32)"), "{error}");
     assert!(matches!(rx.recv(), Err(RecvError::Disconnected)), "it went with the message");
 }

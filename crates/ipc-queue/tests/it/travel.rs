@@ -1,17 +1,10 @@
 //! Ends in messages, and what is checked of them.
 
 use ipc_pipe::duplex;
-use ipc_process::{Process, WorkerFn};
+use ipc_process::Process;
 use ipc_queue::{Receiver, RecvError, SendError, Sender, bounded};
+use ipc_testkit::processes::done;
 use ipc_testkit::watchdog;
-
-use crate::tools::*;
-
-/// Runs a test in a process of its own, which has one thread.
-#[track_caller]
-pub(crate) fn alone<F: WorkerFn<(), Out = ()>>(test: F) {
-    done(Process::spawn(test, ()).unwrap());
-}
 
 type Ends = (Sender<String>, Receiver<String>);
 

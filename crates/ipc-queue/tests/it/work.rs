@@ -7,9 +7,8 @@ use ipc_pipe::pipe;
 use ipc_process::Process;
 use ipc_queue::work::{JoinError, Receiver, Sender};
 use ipc_queue::{Options, RecvError, work};
-use ipc_testkit::watchdog;
-
-use crate::tools::*;
+use ipc_testkit::processes::{done, kill, park, ready, started};
+use ipc_testkit::{SHORT, watchdog};
 
 const TIME: Duration = Duration::from_millis(50);
 
@@ -70,9 +69,38 @@ fn what_is_given_back_comes_again_first() {
     }
 }
 
-fn take_and_die(rx: Receiver<Vec<u8>>, mut ready: ipc_pipe::Sender<()>) {
+/// A number that cannot be decoded if it is 13.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "u32")]
+struct Lucky(u32);
+
+impl TryFrom<u32> for Lucky {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        if number == 13 { Err("unlucky".to_owned()) } else { Ok(Lucky(number)) }
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_put_aside_and_can_be_looked_at() {
+    let (tx, rx) = work::<Lucky>(4).unwrap();
+    tx.send_all([Lucky(12), Lucky(13), Lucky(14)]).unwrap();
+    assert_eq!(rx.recv().unwrap().ack().unwrap().0, 12);
+    assert!(matches!(rx.recv(), Err(RecvError::Decode(_))));
+    assert_eq!(rx.recv().unwrap().ack().unwrap().0, 14);
+    tx.join_timeout(SHORT).unwrap();
+
+    assert!(matches!(rx.try_recv_aside(), Err(RecvError::Decode(_))));
+    let aside = rx.try_recv_aside_bytes().unwrap();
+    assert_eq!((&aside[..], aside.id()), (&[13][..], 1));
+    aside.ack().unwrap();
+    assert!(matches!(rx.try_recv_aside_bytes(), Err(RecvError::Empty)));
+}
+
+fn take_and_die(rx: Receiver<Vec<u8>>, mut up: ipc_pipe::Sender<u32>) {
     let _job = rx.recv().unwrap();
-    ready.send(&()).unwrap();
+    ready(&mut up);
     park();
 }
 
@@ -191,11 +219,11 @@ fn work_queues_have_names_and_travel() {
     assert_eq!(done(worker), (0..100).collect::<Vec<_>>());
 }
 
-fn hold_many(rx: Receiver<u32>, mut ready: ipc_pipe::Sender<()>) -> usize {
+fn hold_many(rx: Receiver<u32>, mut up: ipc_pipe::Sender<u32>) -> usize {
     let jobs: Vec<_> = (0..64).map(|_| rx.recv().unwrap()).collect();
     let more = rx.recv_timeout(TIME);
     assert!(matches!(more, Err(RecvError::Timeout)), "no more can be out at once: {more:?}");
-    ready.send(&()).unwrap();
+    ready(&mut up);
     let mut count = 0;
     for job in jobs.into_iter().chain(rx.iter()) {
         job.ack().unwrap();
@@ -208,8 +236,8 @@ fn hold_many(rx: Receiver<u32>, mut ready: ipc_pipe::Sender<()>) -> usize {
 fn as_many_can_be_out_as_there_are_leases() {
     let _watchdog = watchdog("as_many_can_be_out_as_there_are_leases");
     let (tx, rx) = work(64).unwrap();
-    let (ready, mut is_ready) = pipe().unwrap();
-    let worker = Process::spawn(hold_many, (rx.clone(), ready)).unwrap();
+    let (up, mut is_ready) = pipe().unwrap();
+    let worker = Process::spawn(hold_many, (rx.clone(), up)).unwrap();
     drop(rx);
     tx.send_all(0..100).unwrap();
     is_ready.recv().unwrap();

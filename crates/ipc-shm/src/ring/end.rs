@@ -61,8 +61,9 @@ impl End {
             Some(role) => role,
             None => place.object().role(side.number())?,
         };
-        // So that the death of this process is known soon. Without a seat on the board it is known at a tick.
-        if let Ok(me) = place.object().my_process() {
+        // So that the death of this process is known at once. Without a seat on the board it is known at a tick.
+        let object = place.object();
+        if let Ok(me) = object.announce().and_then(|()| object.my_process()) {
             let (writer, reader) = place.ids()?;
             let word = if side == Side::Writer { writer } else { reader };
             word.store(me.word(), Relaxed);
@@ -153,6 +154,8 @@ impl World<AtomicU32> for End {
 
     fn sleep(&self, bell: &AtomicU32, expected: u32, nap: &mut Nap) -> io::Result<Rest> {
         let object = self.place.object();
+        // The thread that took this end may be gone, or have used other objects since.
+        let _known_at_a_tick_without = object.announce();
         let (writer, reader) = self.place.ids()?;
         let word = if self.side == Side::Writer { reader } else { writer };
         // One that is dead while somebody has the end has sent it on: nothing tells of its new owner until that writes

@@ -131,9 +131,15 @@ impl Place {
         }
     }
 
-    /// Has the line at a count brought here, which is to be written soon: the reader has it.
+    /// Has the line at a count brought here, which is to be read soon.
     #[inline]
     pub(super) fn prefetch(&self, at: u64) {
+        self.object.prefetch(self.offset(at));
+    }
+
+    /// Has the line at a count brought here, which is to be written soon: the reader has it.
+    #[inline]
+    pub(super) fn prefetch_for_write(&self, at: u64) {
         self.object.prefetch_for_write(self.offset(at));
     }
 

@@ -1,9 +1,12 @@
 //! The end that frames come out of.
 
+mod batch;
+mod long;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 use ipc_core::frame::FrameError;
@@ -16,6 +19,8 @@ use super::place::{self, HEADER, Pages, Place};
 use super::seen::Frame;
 use super::until::Until;
 use super::writer::{PADDING, is_next, written_over};
+pub use batch::Batch;
+pub(super) use long::Long;
 
 /// The end of a [ring](super::ring()) that frames come out of; [there](super) is what is promised.
 pub struct RingReader {
@@ -33,20 +38,6 @@ pub struct RingReader {
     long: Option<Box<Long>>,
     /// What `read_each` lends out.
     scratch: Vec<u8>,
-}
-
-/// What is here of a frame that comes in pieces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Long {
-    pub(super) kind: u32,
-    pub(super) len: usize,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Long {
-    fn missing(&self) -> usize {
-        self.len - self.bytes.len()
-    }
 }
 
 /// A scratch buffer that one frame has made longer than this is given back.
@@ -139,6 +130,30 @@ impl RingReader {
         self.take_each(max, f, Until::Now)
     }
 
+    /// To read several frames one by one, and give their places back together: as [`read_each`](Self::read_each), for
+    /// who looks at a frame before it is taken, or stops before the last one.
+    ///
+    /// ```
+    /// let (mut writer, mut reader) = ipc_shm::ring::ring(4096)?;
+    /// writer.write_many([(1, b"one"), (1, b"two"), (2, b"end")])?;
+    /// let mut batch = reader.batch();
+    /// let mut bytes = batch.peek()?.take();
+    /// while let Some(frame) = batch.peek_here()? {
+    ///     if frame.kind() == 2 {
+    ///         break;
+    ///     }
+    ///     bytes.extend(frame.take());
+    /// }
+    /// drop(batch);
+    /// assert_eq!(bytes, b"onetwo");
+    /// assert_eq!(reader.read(&mut bytes)?, 2);
+    /// # Ok::<(), ipc_core::Error>(())
+    /// ```
+    #[inline]
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { reader: self }
+    }
+
     /// The next frame where it lies, waiting for it; it stays until it is released. One that is longer than the ring is
     /// collected in memory of this process first.
     ///
@@ -146,7 +161,7 @@ impl RingReader {
     /// As of [`read`](Self::read).
     pub fn peek(&mut self) -> Result<Frame<'_>, RecvError> {
         let (kind, len) = self.front_until(Until::Forever)?;
-        Ok(Frame::new(self, kind, len))
+        Ok(Frame::new(self, kind, len, false))
     }
 
     /// As [`peek`](Self::peek), if it is here.
@@ -167,7 +182,7 @@ impl RingReader {
     /// ```
     pub fn try_peek(&mut self) -> Result<Frame<'_>, RecvError> {
         let (kind, len) = self.front_until(Until::Now)?;
-        Ok(Frame::new(self, kind, len))
+        Ok(Frame::new(self, kind, len, false))
     }
 
     /// Whether a read would not wait, after at most `timeout`: a frame is here whole, or the end of all. Takes nothing
@@ -227,36 +242,27 @@ impl RingReader {
         if max == 0 {
             return Ok(0);
         }
-        /// What was read is given back also when `f` panics.
-        struct Batch<'a>(&'a mut RingReader);
-        impl Drop for Batch<'_> {
-            fn drop(&mut self) {
-                self.0.show();
-            }
-        }
         let mut front = self.front_until(until)?;
         let mut buffer = std::mem::take(&mut self.scratch);
-        let batch = Batch(self);
+        let batch = self.batch();
         let mut count = 0;
         loop {
             let (kind, len) = front;
-            batch.0.take_front(len, &mut buffer);
+            batch.reader.take_front(len, &mut buffer);
             f(kind, &mut buffer);
             count += 1;
-            if batch.0.head - batch.0.shown >= batch.0.place.capacity() / 4 {
-                batch.0.show();
-            }
+            batch.reader.has_read(true);
             if count == max {
                 break;
             }
-            match batch.0.front() {
+            match batch.reader.front() {
                 Ok(Some(next)) => front = next,
                 // The next call finds the error again.
                 Ok(None) | Err(_) => break,
             }
         }
         if buffer.capacity() <= KEEP_MAX {
-            batch.0.scratch = buffer;
+            batch.reader.scratch = buffer;
         }
         Ok(count)
     }
@@ -362,36 +368,6 @@ impl RingReader {
         Ok(())
     }
 
-    /// Takes what is here of a long frame. The frame, once it is whole.
-    #[cold]
-    fn collect(&mut self) -> Result<Option<(u32, usize)>, RecvError> {
-        loop {
-            let Some(long) = &mut self.long else { return Ok(None) };
-            if long.len > self.frame_len_max {
-                let (len, limit) = (long.len as u64, self.frame_len_max);
-                return Err(RecvError::Frame(FrameError::TooLong { len, limit }));
-            }
-            if long.missing() == 0 {
-                return Ok(Some((long.kind, long.len)));
-            }
-            if self.tail == self.head && !self.look()? {
-                self.show();
-                return Ok(None);
-            }
-            let Some(long) = &mut self.long else { return Ok(None) };
-            // As much as is here, a quarter of the ring at a time: the writer is to be at the next one.
-            let count = (self.tail - self.head).min(self.place.capacity() / 4);
-            let at = long.bytes.len();
-            let part = long.missing().min(count as usize);
-            // Memory for what has arrived, not for what was announced.
-            long.bytes.resize(at + part, 0);
-            self.place.copy_out(self.head, &mut long.bytes[at..]);
-            // The last piece has the padding with it, as counts are multiples of 8.
-            self.head += (part as u64).next_multiple_of(8);
-            self.show();
-        }
-    }
-
     /// Sees how far the writer is. Whether there is something that was not seen before.
     #[inline]
     fn look(&mut self) -> Result<bool, RecvError> {
@@ -412,12 +388,21 @@ impl RingReader {
 
     /// Waits until the writer has gone on.
     fn wait(&mut self, until: Until) -> Result<(), RecvError> {
+        // The writer may be waiting for just that. The word is asked, which tells of a leaked batch of an earlier owner
+        // too. Relaxed: only this end stores it.
+        if self.place.head.load(Relaxed) != self.head {
+            self.show();
+        }
         let seen = self.tail;
         let outcome = bell::wait(
             &*self.place.tail,
             &*self.place.reader_bell,
             &*self.end,
-            |tail| tail != seen,
+            |tail| {
+                // The line of the next frame comes beside that of the count, and not after it: 8 % of a dialogue.
+                self.place.prefetch(seen);
+                tail != seen
+            },
             &mut until.nap(),
         );
         match outcome.map_err(RecvError::Io)? {
@@ -442,6 +427,21 @@ impl RingReader {
         }
     }
 
+    /// Whether frames were read that it does not show.
+    #[inline]
+    fn is_behind(&self) -> bool {
+        self.shown != self.head
+    }
+
+    /// A frame was read: shows that, in a batch only if it is much by now. The writer is to be at one part while this is
+    /// at the next.
+    #[inline]
+    fn has_read(&mut self, in_batch: bool) {
+        if !in_batch || self.head - self.shown >= self.place.capacity() / 4 {
+            self.show();
+        }
+    }
+
     /// Takes the frame at the front. It is not shown yet.
     #[inline]
     fn take_front(&mut self, len: usize, into: &mut Vec<u8>) {
@@ -456,6 +456,7 @@ impl RingReader {
     }
 
     /// Copies bytes of the frame at the front, which has so many.
+    #[inline]
     pub(super) fn copy_front(&self, offset: usize, bytes: &mut [u8]) {
         match &self.long {
             Some(long) => bytes.copy_from_slice(&long.bytes[offset..offset + bytes.len()]),
@@ -464,11 +465,21 @@ impl RingReader {
     }
 
     /// Lets the frame at the front go.
-    pub(super) fn release_front(&mut self, len: usize) {
+    #[inline]
+    pub(super) fn release_front(&mut self, len: usize, in_batch: bool) {
         if self.long.take().is_none() {
             self.head += place::space(len as u32);
-            self.show();
+            self.has_read(in_batch);
         }
+    }
+
+    /// As [`release_front`](Self::release_front), with what is in it.
+    pub(super) fn take_out(&mut self, len: usize, in_batch: bool) -> Vec<u8> {
+        // It is written over, and comes from the system as zeros if it is long. What is collected comes as it is.
+        let mut bytes = if self.long.is_some() { Vec::new() } else { vec![0; len] };
+        self.take_front(len, &mut bytes);
+        self.has_read(in_batch);
+        bytes
     }
 
     /// What travels: the end, all that was read, and what is here of a long frame.

@@ -63,25 +63,30 @@ impl fmt::Debug for Reserved<'_> {
     }
 }
 
-/// The next frame, where it lies, from [`RingReader::peek`]. It stays the next one until it is
+/// The next frame, where it lies, from [`RingReader::peek`] or a [`Batch`](super::Batch). It stays the next one until it is
 /// [released](Self::release).
 pub struct Frame<'a> {
     reader: &'a mut RingReader,
     kind: u32,
     len: usize,
+    /// Its place is given back with those of others.
+    in_batch: bool,
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn new(reader: &'a mut RingReader, kind: u32, len: usize) -> Self {
-        Frame { reader, kind, len }
+    #[inline]
+    pub(super) fn new(reader: &'a mut RingReader, kind: u32, len: usize, in_batch: bool) -> Self {
+        Frame { reader, kind, len, in_batch }
     }
 
     /// The kind that it was written with.
+    #[inline]
     pub fn kind(&self) -> u32 {
         self.kind
     }
 
     /// How long the payload is.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -95,15 +100,22 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// [`OutOfBounds`] beyond its end, and nothing is copied.
+    #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), OutOfBounds> {
         inside(offset, bytes.len(), self.len)?;
         self.reader.copy_front(offset, bytes);
         Ok(())
     }
 
-    /// Done with it: its place is free, and the next one comes.
+    /// Done with it: its place is free, in a [`Batch`](super::Batch) with those of others, and the next one comes.
+    #[inline]
     pub fn release(self) {
-        self.reader.release_front(self.len);
+        self.reader.release_front(self.len, self.in_batch);
+    }
+
+    /// Takes the whole payload out, and [releases](Self::release) it.
+    pub fn take(self) -> Vec<u8> {
+        self.reader.take_out(self.len, self.in_batch)
     }
 }
 
@@ -113,6 +125,7 @@ impl fmt::Debug for Frame<'_> {
     }
 }
 
+#[inline]
 fn inside(offset: usize, count: usize, len: usize) -> Result<(), OutOfBounds> {
     if offset.checked_add(count).is_none_or(|end| end > len) { Err(OutOfBounds) } else { Ok(()) }
 }

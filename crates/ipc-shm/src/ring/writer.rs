@@ -277,8 +277,8 @@ impl RingWriter {
         self.place.set_header(self.tail, place::header(kind, len as u32));
         self.tail += space;
         // Lines of the frames to come, while the fence of `publish` waits for those of this one.
-        self.place.prefetch(self.tail + AHEAD);
-        self.place.prefetch(self.tail + AHEAD + 64);
+        self.place.prefetch_for_write(self.tail + AHEAD);
+        self.place.prefetch_for_write(self.tail + AHEAD + 64);
     }
 
     /// Shows what was written, and wakes the reader if it sleeps.

@@ -3,8 +3,9 @@
 use ipc_core::{Classify, ErrorKind};
 use ipc_shm::zerocopy::{FromBytes, Immutable, IntoBytes};
 use ipc_shm::{Segment, SegmentError};
+use ipc_testkit::data::pattern;
 
-use crate::tools::{Name, pattern};
+use crate::tools::Name;
 
 #[derive(FromBytes, IntoBytes, Immutable, Clone, Copy, Debug, PartialEq)]
 #[zerocopy(crate = "ipc_shm::zerocopy")]

@@ -90,7 +90,7 @@ fn fill_a_small_one() -> Result<(), String> {
 
     let error = Segment::create("large", LEN).unwrap_err();
     assert!(matches!(error, SegmentError::NoSpace { len: LEN, .. }), "{error:?}");
-    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     assert!(Segment::open_or_create("large", LEN).is_err());
     assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0, "nothing stays of what could not be made");
     let small = Segment::create("small", 40_000).unwrap();

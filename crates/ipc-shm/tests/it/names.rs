@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use ipc_core::{Classify, ErrorKind};
 use ipc_process::Process;
 use ipc_shm::{Segment, SegmentError};
+use ipc_testkit::data::pattern;
+use ipc_testkit::processes::{assert_killed, die};
 use ipc_testkit::{eventually, watchdog};
 
-use crate::tools::{Name, assert_killed, die, pattern};
+use crate::tools::Name;
 
 #[test]
 fn b60_what_exists_is_not_made_and_what_does_not_is_not_opened() {

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use ipc_shm::{Segment, SegmentError};
+use ipc_testkit::data::pattern;
 use ipc_testkit::watchdog;
 
-use crate::tools::{Name, pattern};
+use crate::tools::Name;
 
 /// Both scripts attach as what they are: no owners.
 const HEAD: &str = "
@@ -19,7 +20,7 @@ def attach(name):
     resource_tracker.unregister(shm._name, 'shared_memory')
     return shm
 def pattern(count):
-    return bytes((i ^ (i >> 8) ^ (i >> 16)) & 255 for i in range(count))
+    return bytes((31 * count ^ i ^ (i >> 8) ^ (i >> 16)) & 255 for i in range(count))
 def say(*what):
     print(*what, flush=True)
 ";

@@ -1,9 +1,10 @@
 //! The crate `shared_memory`, whose named segments are the same files.
 
 use ipc_shm::{Segment, SegmentError};
+use ipc_testkit::data::pattern;
 use shared_memory::ShmemConf;
 
-use crate::tools::{Name, pattern};
+use crate::tools::Name;
 
 #[test]
 #[allow(unsafe_code)]
@@ -39,7 +40,7 @@ fn a_segment_of_ours_opens_with_shared_memory() {
     // SAFETY: as above.
     unsafe { theirs.as_slice_mut() }.copy_within(0..1, 9_999);
     drop(theirs);
-    assert_eq!(ours.get::<u8>(9_999).unwrap(), pattern(1)[0]);
+    assert_eq!(ours.get::<u8>(9_999).unwrap(), pattern(10_000)[0]);
     assert!(name.path().exists(), "it is not the owner");
 }
 

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ipc_process::{JoinError, PidFd, Process};
 use ipc_shm::Segment;
 
 /// A name that no other test has; taken away when it is dropped.
@@ -39,22 +38,4 @@ impl std::ops::Deref for Name {
     fn deref(&self) -> &str {
         &self.0
     }
-}
-
-/// Ends this process with SIGKILL.
-pub(crate) fn die() -> ! {
-    PidFd::of_self().unwrap().signal(9).unwrap();
-    unreachable!("SIGKILL is delivered before the call returns")
-}
-
-/// The process has died by SIGKILL.
-#[track_caller]
-pub(crate) fn assert_killed<R: serde::de::DeserializeOwned + std::fmt::Debug>(process: Process<R>) {
-    let joined = process.join();
-    assert!(matches!(joined, Err(JoinError::Killed { signal: 9, .. })), "{joined:?}");
-}
-
-/// Bytes of which each position tells where it is.
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
 }

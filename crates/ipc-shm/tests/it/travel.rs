@@ -8,10 +8,12 @@ use ipc_core::handle::{Bundle, Kind};
 use ipc_core::handle_kind;
 use ipc_process::Process;
 use ipc_shm::{Segment, SegmentError};
+use ipc_testkit::data::pattern;
+use ipc_testkit::messages::taken_for;
 use ipc_testkit::{alone, open_descriptors};
 use serde::{Serialize, Serializer};
 
-use crate::tools::{Name, pattern};
+use crate::tools::Name;
 
 fn look(segment: Segment, reader: Segment) -> (usize, Option<String>, bool, bool) {
     let mut bytes = vec![0; segment.len()];
@@ -92,13 +94,7 @@ impl Serialize for Forged {
 
 #[test]
 fn a_handle_that_is_not_what_it_says_is_refused() {
-    let decode = |forged: &Forged| {
-        let mut bytes = Vec::new();
-        let ((), handles) =
-            ipc_core::handle::outgoing(|| ipc_core::Codec::default().encode(forged, &mut bytes)).unwrap();
-        let fds: Vec<_> = handles.descriptors().iter().map(|fd| fd.try_clone().unwrap()).collect();
-        ipc_core::handle::incoming(fds, || ipc_core::Codec::default().decode::<Segment>(&bytes))
-    };
+    let decode = |forged: &Forged| taken_for::<_, Segment>(forged);
     let memory = || Arc::new(ipc_os::memfd::shared("forged", 8192).unwrap());
     let good = || Forged {
         kind: handle_kind!("shm.segment"),

@@ -6,11 +6,12 @@ use ipc_core::Classify;
 use ipc_pipe::{Duplex, Sender, duplex, pipe};
 use ipc_process::{Process, WorkerFn};
 use ipc_sync::{Barrier, Condition, Event, Lock, LockError, ReentrantLock, RwLock, Semaphore, WaitError};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::processes::{alone, done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::tools::{SHORT, alone, done, kill, park, ready, started, told};
+use crate::tools::told;
 
 /// The waiter alone has the object. While the others have it too it does not end; when they do not, it does.
 fn ends<T, F>(make: fn() -> T, wait: F)
@@ -19,7 +20,7 @@ where
     F: WorkerFn<(T, Sender<u32>), Out = String>,
 {
     let object = make();
-    let waiter = started(wait, &object);
+    let waiter = started(wait, object.clone());
     std::thread::sleep(5 * SHORT);
     assert!(waiter.is_alive(), "this process still has it");
     let second = object.clone();
@@ -35,16 +36,16 @@ fn kind<R, E: Classify>(result: Result<R, E>) -> String {
     result.map_or_else(|error| format!("{:?}", error.kind()), |_| "as it should".to_owned())
 }
 
+/// Waits for an event, and tells how that ended.
+fn wait_for(event: Event, mut up: Sender<u32>) -> String {
+    ready(&mut up);
+    kind(event.wait())
+}
+
 #[test]
 fn an_event_that_nobody_can_set() {
     let _watchdog = watchdog("an_event_that_nobody_can_set");
-    ends(
-        || Event::new().unwrap(),
-        |event: Event, mut up: Sender<u32>| {
-            ready(&mut up);
-            kind(event.wait())
-        },
-    );
+    ends(|| Event::new().unwrap(), wait_for);
 }
 
 #[test]
@@ -111,7 +112,7 @@ where
     let (tx, mut rx) = pipe().unwrap();
     let _keeper = Process::spawn(take, (object.clone(), tx, Event::new().unwrap())).unwrap();
     told::<u32>(&mut rx);
-    let waiter = started(wait, &object);
+    let waiter = started(wait, object.clone());
     std::thread::sleep(5 * SHORT);
     assert!(waiter.is_alive(), "this process could still do something about it");
     drop(object);
@@ -179,7 +180,7 @@ fn who_has_nothing_of_it_any_more_is_as_good_as_dead() {
             ready(&mut up);
             park();
         },
-        &lock,
+        lock.clone(),
     );
     assert!(matches!(lock.lock_timeout(PATIENCE), Err(LockError::OwnerDied { .. })));
 }
@@ -191,13 +192,7 @@ fn a_handle_in_flight_could_be_received_yet() {
     let mut tx = tx;
     let event = Event::new().unwrap();
     tx.send(&event).unwrap();
-    let waiter = started(
-        |event: Event, mut up: Sender<u32>| {
-            ready(&mut up);
-            kind(event.wait())
-        },
-        &event,
-    );
+    let waiter = started(wait_for, event.clone());
     drop(event);
     std::thread::sleep(Duration::from_millis(300));
     assert!(waiter.is_alive(), "it is in the pipe");
@@ -208,13 +203,7 @@ fn a_handle_in_flight_could_be_received_yet() {
     let (mut tx, mut rx) = duplex::<Event, Event>().unwrap();
     let event = Event::new().unwrap();
     tx.send(&event).unwrap();
-    let waiter = started(
-        |event: Event, mut up: Sender<u32>| {
-            ready(&mut up);
-            kind(event.wait())
-        },
-        &event,
-    );
+    let waiter = started(wait_for, event.clone());
     drop(event);
     std::thread::sleep(2 * SHORT);
     rx.recv_timeout(PATIENCE).unwrap().set();
@@ -249,11 +238,7 @@ fn the_death_of_the_creator_ends_the_wait() {
 fn the_last_of_several_is_told() {
     let _watchdog = watchdog("the_last_of_several_is_told");
     let event = Event::new().unwrap();
-    let wait = |event: Event, mut up: Sender<u32>| {
-        ready(&mut up);
-        kind(event.wait())
-    };
-    let mut waiters: Vec<_> = (0..3).map(|_| started(wait, &event)).collect();
+    let mut waiters: Vec<_> = (0..3).map(|_| started(wait_for, event.clone())).collect();
     drop(event);
     std::thread::sleep(5 * SHORT);
     // Each could set it.

@@ -7,9 +7,10 @@ use ipc_core::{Classify, ErrorKind};
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{Barrier, BarrierError, Event};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, ready, started};
+use crate::tools::Scratch;
 
 pub(crate) fn is_broken(result: &Result<u32, BarrierError>) -> bool {
     matches!(result, Err(BarrierError::Broken))
@@ -23,7 +24,7 @@ fn wait(barrier: Barrier, mut up: Sender<u32>) -> bool {
 
 /// Processes that wait.
 fn waiting(barrier: &Barrier, count: u32) -> Vec<Process<bool>> {
-    let processes = (0..count).map(|_| started(wait, barrier)).collect();
+    let processes = (0..count).map(|_| started(wait, barrier.clone())).collect();
     eventually("they wait", || barrier.waiting() == count);
     processes
 }

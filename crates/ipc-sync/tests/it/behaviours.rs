@@ -8,9 +8,10 @@ use ipc_sync::{
     Barrier, BarrierError, BoundedSemaphore, Condition, Event, Lock, LockError, ReentrantLock, Semaphore,
     WaitError,
 };
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, ready, started};
+use crate::tools::Scratch;
 
 #[test]
 fn b48_a_held_lock_is_not_had_and_a_free_one_is() {
@@ -88,7 +89,7 @@ fn sleep(changed: Condition, mut up: Sender<u32>) -> bool {
 }
 
 fn sleepers(changed: &Condition, count: usize) -> Vec<Process<bool>> {
-    let sleepers = (0..count).map(|_| started(sleep, changed)).collect();
+    let sleepers = (0..count).map(|_| started(sleep, changed.clone())).collect();
     eventually("they sleep", || changed.waiting() == count);
     sleepers
 }

@@ -7,9 +7,10 @@ use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::options::LockOptions;
 use ipc_sync::{Condition, Lock, LockError};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, ready, started};
+use crate::tools::Scratch;
 
 fn wait(changed: Condition, mut up: Sender<u32>) -> bool {
     let guard = changed.lock().lock().unwrap();
@@ -20,7 +21,7 @@ fn wait(changed: Condition, mut up: Sender<u32>) -> bool {
 
 fn waiters(changed: &Condition, count: usize) -> Vec<Process<bool>> {
     let before = changed.waiting();
-    let waiters = (0..count).map(|_| started(wait, changed)).collect();
+    let waiters = (0..count).map(|_| started(wait, changed.clone())).collect();
     eventually("they wait", || changed.waiting() == before + count);
     waiters
 }

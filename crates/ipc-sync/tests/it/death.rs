@@ -5,15 +5,10 @@ use std::time::{Duration, Instant};
 use ipc_pipe::{Sender, pipe};
 use ipc_process::Process;
 use ipc_sync::{Barrier, BarrierError, Condition, Event, Lock, LockError, ReentrantLock, RwLock, Semaphore};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{alone, die, done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 
-use crate::tools::{SHORT, Scratch, alone, die, done, go_on, kill, park, ready, started, stop, told, touch};
-
-fn hold(lock: Lock, mut up: Sender<u32>) {
-    let _guard = lock.lock().unwrap();
-    ready(&mut up);
-    park()
-}
+use crate::tools::{Scratch, go_on, hold, read_on, stop, told, touch, write_on};
 
 fn wait_for_lock(lock: Lock, mut up: Sender<u32>) -> bool {
     ready(&mut up);
@@ -24,8 +19,8 @@ fn wait_for_lock(lock: Lock, mut up: Sender<u32>) -> bool {
 fn all_who_sleep_are_told_of_the_owners_death() {
     let _watchdog = watchdog("all_who_sleep_are_told_of_the_owners_death");
     let lock = Lock::new().unwrap();
-    let owner = started(hold, &lock);
-    let sleepers: Vec<_> = (0..4).map(|_| started(wait_for_lock, &lock)).collect();
+    let owner = started(hold, lock.clone());
+    let sleepers: Vec<_> = (0..4).map(|_| started(wait_for_lock, lock.clone())).collect();
     std::thread::sleep(2 * SHORT);
     kill(owner);
     assert!(sleepers.into_iter().all(done));
@@ -36,7 +31,7 @@ fn who_is_killed_while_it_sleeps_is_not_waited_for() {
     let _watchdog = watchdog("who_is_killed_while_it_sleeps_is_not_waited_for");
     let lock = Lock::new().unwrap();
     let guard = lock.lock().unwrap();
-    let mut sleepers: Vec<_> = (0..4).map(|_| started(wait_for_lock, &lock)).collect();
+    let mut sleepers: Vec<_> = (0..4).map(|_| started(wait_for_lock, lock.clone())).collect();
     std::thread::sleep(2 * SHORT);
     // The first are stopped: they may get the wake, and do nothing with it.
     stop(&sleepers[0]);
@@ -54,7 +49,7 @@ fn who_is_killed_while_it_sleeps_is_not_waited_for() {
 fn a_stopped_owner_is_alive() {
     let _watchdog = watchdog("a_stopped_owner_is_alive");
     let lock = Lock::new().unwrap();
-    let owner = started(hold, &lock);
+    let owner = started(hold, lock.clone());
     stop(&owner);
     assert!(matches!(lock.lock_timeout(10 * SHORT), Err(LockError::Timeout)));
     go_on(&owner);
@@ -67,7 +62,7 @@ fn a_stopped_owner_is_alive() {
 fn the_death_of_who_recovers_is_told_again() {
     let _watchdog = watchdog("the_death_of_who_recovers_is_told_again");
     let lock = Lock::new().unwrap();
-    kill(started(hold, &lock));
+    kill(started(hold, lock.clone()));
     let recover = |lock: Lock, mut up: Sender<u32>| {
         let guard = lock.recover().unwrap();
         assert!(guard.died().is_some());
@@ -75,7 +70,7 @@ fn the_death_of_who_recovers_is_told_again() {
         park();
         drop(guard);
     };
-    let repairer = started(recover, &lock);
+    let repairer = started(recover, lock.clone());
     let pid = repairer.id();
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
     kill(repairer);
@@ -103,7 +98,7 @@ fn one_who_never_waits_is_told_too() {
             let (lock, reentrant, rwlock) =
                 (Lock::new().unwrap(), ReentrantLock::new().unwrap(), RwLock::new().unwrap());
             let handles = (lock.clone(), reentrant.clone(), rwlock.clone());
-            kill(started(hold_on, &handles));
+            kill(started(hold_on, handles));
             let lock_result =
                 || wait.map_or_else(|| lock.try_lock(), |time| lock.lock_timeout(time)).map(drop);
             eventually("the lock tells", || matches!(lock_result(), Err(LockError::OwnerDied { .. })));
@@ -129,9 +124,9 @@ fn a_reader_that_never_was_marked_is_noticed_by_one_who_never_waits() {
             park()
         };
         let (lock, single) = (RwLock::new().unwrap(), RwLock::with_readers(1).unwrap());
-        kill(started(read_on, &lock));
+        kill(started(read_on, lock.clone()));
         eventually("the writer gets it", || lock.try_write().is_ok());
-        kill(started(read_on, &single));
+        kill(started(read_on, single.clone()));
         eventually("the reader gets the place", || single.try_read().is_ok());
     });
 }
@@ -149,8 +144,8 @@ fn a_reentrant_lock_forgets_how_deep_the_dead_one_was() {
         ready(&mut up);
         lock.lock().unwrap().depth()
     };
-    let owner = started(nest, &lock);
-    let sleepers: Vec<_> = (0..2).map(|_| started(sleep, &lock)).collect();
+    let owner = started(nest, lock.clone());
+    let sleepers: Vec<_> = (0..2).map(|_| started(sleep, lock.clone())).collect();
     std::thread::sleep(SHORT);
     kill(owner);
     assert!(sleepers.into_iter().all(|sleeper| done(sleeper) == 1));
@@ -158,29 +153,17 @@ fn a_reentrant_lock_forgets_how_deep_the_dead_one_was() {
 
 // Readers and writers
 
-fn read_on(lock: RwLock, mut up: Sender<u32>) {
-    let _guard = lock.read().unwrap();
-    ready(&mut up);
-    park()
-}
-
-fn write_on(lock: RwLock, mut up: Sender<u32>) {
-    let _guard = lock.write().unwrap();
-    ready(&mut up);
-    park()
-}
-
 #[test]
 fn a_dead_reader_just_disappears() {
     let _watchdog = watchdog("a_dead_reader_just_disappears");
     let lock = RwLock::new().unwrap();
-    let readers: Vec<_> = (0..2).map(|_| started(read_on, &lock)).collect();
+    let readers: Vec<_> = (0..2).map(|_| started(read_on, lock.clone())).collect();
     let writer = started(
         |lock: RwLock, mut up: Sender<u32>| {
             ready(&mut up);
             drop(lock.write().unwrap());
         },
-        &lock,
+        lock.clone(),
     );
     std::thread::sleep(2 * SHORT);
     readers.into_iter().for_each(kill);
@@ -198,14 +181,14 @@ fn the_places_of_dead_readers_are_used_again() {
         park()
     }
     let lock = RwLock::new().unwrap();
-    let readers = started(fill, &lock);
+    let readers = started(fill, lock.clone());
     assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
     let sleeper = started(
         |lock: RwLock, mut up: Sender<u32>| {
             ready(&mut up);
             drop(lock.read().unwrap());
         },
-        &lock,
+        lock.clone(),
     );
     std::thread::sleep(SHORT);
     kill(readers);
@@ -219,14 +202,14 @@ fn the_places_of_dead_readers_are_used_again() {
 fn a_dead_writer_is_told_until_it_is_repaired() {
     let _watchdog = watchdog("a_dead_writer_is_told_until_it_is_repaired");
     let lock = RwLock::new().unwrap();
-    let writer = started(write_on, &lock);
+    let writer = started(write_on, lock.clone());
     let pid = writer.id();
     fn sleep<const WRITE: bool>(lock: RwLock, mut up: Sender<u32>) -> bool {
         ready(&mut up);
         let ended = if WRITE { lock.write().map(drop) } else { lock.read().map(drop) };
         matches!(ended, Err(LockError::OwnerDied { .. }))
     }
-    let sleepers = [started(sleep::<true>, &lock), started(sleep::<false>, &lock)];
+    let sleepers = [started(sleep::<true>, lock.clone()), started(sleep::<false>, lock.clone())];
     std::thread::sleep(2 * SHORT);
     kill(writer);
     assert!(sleepers.into_iter().all(done));
@@ -266,7 +249,7 @@ fn kill_a_waiting_writer(lock: &RwLock) {
             ready(&mut up);
             drop(lock.write().unwrap());
         },
-        lock,
+        lock.clone(),
     );
     eventually("it waits", || lock.owner().is_some());
     std::thread::sleep(SHORT);
@@ -300,14 +283,14 @@ fn a_writer_that_dies_before_it_writes_is_not_told() {
 fn who_would_have_repaired_and_dies_while_it_waits_for_readers_leaves_it_unrepaired() {
     let _watchdog = watchdog("who_would_have_repaired_and_dies");
     let lock = RwLock::new().unwrap();
-    kill(started(write_on, &lock));
+    kill(started(write_on, lock.clone()));
     let recover = |lock: RwLock, mut up: Sender<u32>| {
         let guard = lock.recover().unwrap();
         ready(&mut up);
         park();
         drop(guard);
     };
-    kill(started(recover, &lock));
+    kill(started(recover, lock.clone()));
     assert!(matches!(lock.read(), Err(LockError::OwnerDied { .. })));
     assert!(matches!(lock.write(), Err(LockError::OwnerDied { .. })));
     lock.recover().unwrap().repaired();
@@ -328,13 +311,13 @@ fn permits_come_back_from_a_process_that_takes_long_to_die() {
     }
     let permits = Semaphore::new(6).unwrap();
     let mine = permits.acquire().unwrap();
-    let holder = started(hold, &permits);
+    let holder = started(hold, permits.clone());
     assert_eq!(permits.available(), 0);
     let sleep = |permits: Semaphore, mut up: Sender<u32>| {
         ready(&mut up);
         drop(permits.acquire().unwrap());
     };
-    let sleepers: Vec<_> = (0..3).map(|_| started(sleep, &permits)).collect();
+    let sleepers: Vec<_> = (0..3).map(|_| started(sleep, permits.clone())).collect();
     std::thread::sleep(2 * SHORT);
     let start = Instant::now();
     holder.kill().unwrap();
@@ -358,13 +341,13 @@ fn permits_come_back_for_those_who_never_wait_and_those_who_only_look() {
             park()
         };
         let permits = Semaphore::new(2).unwrap();
-        kill(started(hold, &permits));
+        kill(started(hold, permits.clone()));
         eventually("tried", || permits.try_acquire().is_ok());
         assert_eq!(permits.available(), 2);
-        kill(started(hold, &permits));
+        kill(started(hold, permits.clone()));
         eventually("hardly waited", || permits.acquire_timeout(Duration::from_millis(2)).is_ok());
         assert_eq!(permits.available(), 2);
-        kill(started(hold, &permits));
+        kill(started(hold, permits.clone()));
         eventually("looked", || permits.available() == 2);
     });
 }
@@ -378,7 +361,7 @@ fn a_permit_that_a_killed_sleeper_was_woken_for_is_not_lost() {
         ready(&mut up);
         drop(permits.acquire().unwrap());
     };
-    let mut sleepers: Vec<_> = (0..4).map(|_| started(sleep, &permits)).collect();
+    let mut sleepers: Vec<_> = (0..4).map(|_| started(sleep, permits.clone())).collect();
     std::thread::sleep(2 * SHORT);
     stop(&sleepers[0]);
     stop(&sleepers[1]);
@@ -412,7 +395,7 @@ fn meet(barrier: Barrier, mut up: Sender<u32>) -> bool {
 fn a_party_that_dies_while_it_waits_breaks_the_barrier() {
     let _watchdog = watchdog("a_party_that_dies_while_it_waits_breaks_the_barrier");
     let barrier = Barrier::new(4).unwrap();
-    let mut parties: Vec<_> = (0..3).map(|_| started(meet, &barrier)).collect();
+    let mut parties: Vec<_> = (0..3).map(|_| started(meet, barrier.clone())).collect();
     eventually("they wait", || barrier.waiting() == 3);
     kill(parties.remove(1));
     assert!(parties.into_iter().all(done), "those who wait");
@@ -421,7 +404,7 @@ fn a_party_that_dies_while_it_waits_breaks_the_barrier() {
     barrier.reset().unwrap();
 
     // All others are there, and the last one comes after the death.
-    let mut parties: Vec<_> = (0..3).map(|_| started(meet, &barrier)).collect();
+    let mut parties: Vec<_> = (0..3).map(|_| started(meet, barrier.clone())).collect();
     eventually("they wait", || barrier.waiting() == 3);
     parties.iter().for_each(stop);
     kill(parties.remove(0));
@@ -430,7 +413,7 @@ fn a_party_that_dies_while_it_waits_breaks_the_barrier() {
     parties.iter().for_each(go_on);
     assert!(parties.into_iter().all(done));
     barrier.reset().unwrap();
-    let parties: Vec<_> = (0..3).map(|_| started(meet, &barrier)).collect();
+    let parties: Vec<_> = (0..3).map(|_| started(meet, barrier.clone())).collect();
     assert!(barrier.wait_timeout(PATIENCE).is_ok());
     assert!(!parties.into_iter().any(done));
 }
@@ -439,14 +422,14 @@ fn a_party_that_dies_while_it_waits_breaks_the_barrier() {
 fn a_party_that_dies_in_the_action_breaks_the_barrier() {
     let _watchdog = watchdog("a_party_that_dies_in_the_action_breaks_the_barrier");
     let barrier = Barrier::new(3).unwrap();
-    let waiting: Vec<_> = (0..2).map(|_| started(meet, &barrier)).collect();
+    let waiting: Vec<_> = (0..2).map(|_| started(meet, barrier.clone())).collect();
     eventually("they wait", || barrier.waiting() == 2);
     let last = Process::spawn(|barrier: Barrier| _ = barrier.wait_and(die), (barrier.clone(),)).unwrap();
     last.join().unwrap_err();
     assert!(waiting.into_iter().all(done));
     assert!(barrier.is_broken() && matches!(barrier.wait(), Err(BarrierError::Broken)));
     barrier.reset().unwrap();
-    let waiting: Vec<_> = (0..2).map(|_| started(meet, &barrier)).collect();
+    let waiting: Vec<_> = (0..2).map(|_| started(meet, barrier.clone())).collect();
     assert!(barrier.wait_timeout_and(PATIENCE, || ()).is_ok());
     assert!(!waiting.into_iter().any(done));
 }
@@ -461,7 +444,7 @@ fn dead_waiters_and_setters_of_an_event_cost_nothing() {
         ready(&mut up);
         event.wait().unwrap();
     };
-    let mut waiters: Vec<_> = (0..3).map(|_| started(wait, &event)).collect();
+    let mut waiters: Vec<_> = (0..3).map(|_| started(wait, event.clone())).collect();
     std::thread::sleep(SHORT);
     kill(waiters.remove(0));
     let set = |event: Event| {
@@ -484,7 +467,7 @@ fn wait_at(changed: Condition, mut up: Sender<u32>) -> bool {
 fn waiting_at(changed: &Condition, count: usize) -> Vec<Process<bool>> {
     (0..count)
         .map(|already| {
-            let process = started(wait_at, changed);
+            let process = started(wait_at, changed.clone());
             eventually("it waits", || changed.waiting() == already + 1);
             process
         })
@@ -560,9 +543,9 @@ fn the_death_of_who_holds_the_lock_is_told_to_those_who_wait() {
             ready(&mut up);
             matches!(changed.wait(guard), Err(LockError::OwnerDied { .. }))
         };
-        let waiters: Vec<_> = (0..3).map(|_| started(wait, &changed)).collect();
+        let waiters: Vec<_> = (0..3).map(|_| started(wait, changed.clone())).collect();
         eventually("they wait", || changed.waiting() == 3);
-        kill(started(hold, changed.lock()));
+        kill(started(hold, changed.lock().clone()));
         assert!(waiters.into_iter().all(done));
         assert_eq!(changed.waiting(), 0);
         changed.lock().recover().unwrap().repaired();
@@ -576,7 +559,7 @@ fn a_waiter_whose_lock_passes_silently_waits_on() {
     let lock = ipc_sync::options::LockOptions::default().passes_silently(true).new().unwrap();
     let changed = Condition::on(&lock).unwrap();
     let waiters = waiting_at(&changed, 2);
-    kill(started(hold, &lock));
+    kill(started(hold, lock.clone()));
     std::thread::sleep(5 * SHORT);
     assert!(waiters.iter().all(Process::is_alive));
     let guard = lock.lock().unwrap();

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{Event, WaitError};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, ready, started};
+use crate::tools::Scratch;
 
 #[test]
 fn it_is_set_until_it_is_cleared() {
@@ -33,7 +34,7 @@ fn all_who_wait_are_woken() {
         ready(&mut up);
         event.wait().unwrap();
     };
-    let sleepers: Vec<_> = (0..4).map(|_| started(wait, &event)).collect();
+    let sleepers: Vec<_> = (0..4).map(|_| started(wait, event.clone())).collect();
     std::thread::sleep(SHORT);
     event.set();
     sleepers.into_iter().for_each(|sleeper| done(sleeper));

@@ -7,10 +7,11 @@ use ipc_process::Process;
 use ipc_sync::{
     Barrier, BarrierError, Condition, Event, Lock, LockError, ReentrantLock, RwLock, Semaphore, WaitError,
 };
+use ipc_testkit::processes::{done, kill, park, ready, started};
 use ipc_testkit::seccomp::{self, FUTEX_WAITV, GET_ROBUST_LIST};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, kill, park, ready, started};
+use crate::tools::{Scratch, hold, read_on, write_on};
 
 /// Runs all below in a process that has not these calls, and nor have its children.
 #[track_caller]
@@ -52,12 +53,6 @@ fn without_either() {
     without(&[FUTEX_WAITV, GET_ROBUST_LIST]);
 }
 
-fn hold(lock: Lock, mut up: Sender<u32>) {
-    let _guard = lock.lock().unwrap();
-    ready(&mut up);
-    park();
-}
-
 fn locks() {
     fn take_turns(lock: Lock, rwlock: RwLock, reentrant: ReentrantLock, scratch: Scratch) {
         for _ in 0..200 {
@@ -76,13 +71,13 @@ fn locks() {
     assert!(matches!(lock.lock().map(|_guard| lock.lock().map(drop)), Ok(Err(LockError::Deadlock))));
 
     // Who sleeps is told of the death.
-    let owner = started(hold, &lock);
+    let owner = started(hold, lock.clone());
     let sleeper = started(
         |lock: Lock, mut up: Sender<u32>| {
             ready(&mut up);
             matches!(lock.lock(), Err(LockError::OwnerDied { .. }))
         },
-        &lock,
+        lock.clone(),
     );
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
     assert!(matches!(lock.lock_timeout(SHORT), Err(LockError::Timeout)));
@@ -90,28 +85,18 @@ fn locks() {
     assert!(done(sleeper));
     lock.recover_timeout(PATIENCE).unwrap().repaired();
     // Who never waits, too.
-    kill(started(hold, &lock));
+    kill(started(hold, lock.clone()));
     eventually("the death is told", || matches!(lock.try_lock(), Err(LockError::OwnerDied { .. })));
     lock.recover_timeout(PATIENCE).unwrap().repaired();
 
-    let write = |lock: RwLock, mut up: Sender<u32>| {
-        let _guard = lock.write().unwrap();
-        ready(&mut up);
-        park();
-    };
-    let read = |lock: RwLock, mut up: Sender<u32>| {
-        let _guard = lock.read().unwrap();
-        ready(&mut up);
-        park();
-    };
-    kill(started(read, &rwlock));
+    kill(started(read_on, rwlock.clone()));
     drop(rwlock.write_timeout(PATIENCE).unwrap());
-    kill(started(read, &rwlock));
+    kill(started(read_on, rwlock.clone()));
     eventually("the dead reader is gone", || rwlock.try_write().is_ok());
-    kill(started(write, &rwlock));
+    kill(started(write_on, rwlock.clone()));
     assert!(matches!(rwlock.read_timeout(PATIENCE), Err(LockError::OwnerDied { .. })));
     rwlock.recover().unwrap().repaired();
-    kill(started(write, &rwlock));
+    kill(started(write_on, rwlock.clone()));
     eventually("the dead writer is told", || matches!(rwlock.try_read(), Err(LockError::OwnerDied { .. })));
 
     // A thread that ends with the lock.
@@ -131,13 +116,13 @@ fn permits() {
         ready(&mut up);
         drop(permits.acquire().unwrap());
     };
-    let holder = started(hold, &permits);
-    let takers: Vec<_> = (0..2).map(|_| started(take, &permits)).collect();
+    let holder = started(hold, permits.clone());
+    let takers: Vec<_> = (0..2).map(|_| started(take, permits.clone())).collect();
     assert!(matches!(permits.acquire_timeout(SHORT), Err(WaitError::Timeout)));
     kill(holder);
     takers.into_iter().for_each(|taker| done(taker));
     let held = (permits.acquire_timeout(PATIENCE).unwrap(), permits.acquire_timeout(PATIENCE).unwrap());
-    let taker = started(take, &permits);
+    let taker = started(take, permits.clone());
     std::thread::sleep(SHORT);
     drop(held);
     done(taker);
@@ -150,7 +135,7 @@ fn events() {
         ready(&mut up);
         event.wait().unwrap();
     };
-    let waiters: Vec<_> = (0..3).map(|_| started(wait, &event)).collect();
+    let waiters: Vec<_> = (0..3).map(|_| started(wait, event.clone())).collect();
     std::thread::sleep(SHORT);
     event.set();
     waiters.into_iter().for_each(|waiter| done(waiter));
@@ -173,21 +158,21 @@ fn conditions() {
             Err(error) => panic!("{error}"),
         }
     };
-    let waiters: Vec<_> = (0..2).map(|_| started(wait, &changed)).collect();
+    let waiters: Vec<_> = (0..2).map(|_| started(wait, changed.clone())).collect();
     let guard = changed.lock().lock().unwrap();
     assert_eq!(changed.notify_all(&guard).unwrap(), 2);
     drop(guard);
     assert!(waiters.into_iter().all(done));
     // Nobody here waits for the lock: those at the condition find out by themselves.
-    let waiters: Vec<_> = (0..2).map(|_| started(wait, &changed)).collect();
+    let waiters: Vec<_> = (0..2).map(|_| started(wait, changed.clone())).collect();
     eventually("they wait", || changed.waiting() == 2);
-    kill(started(hold, changed.lock()));
+    kill(started(hold, changed.lock().clone()));
     assert!(!waiters.into_iter().any(done));
     changed.lock().recover_timeout(PATIENCE).unwrap().repaired();
     // The notification of a dead one.
-    let first = started(wait, &changed);
+    let first = started(wait, changed.clone());
     eventually("it waits", || changed.waiting() == 1);
-    let second = started(wait, &changed);
+    let second = started(wait, changed.clone());
     eventually("both wait", || changed.waiting() == 2);
     crate::tools::stop(&first);
     let guard = changed.lock().lock().unwrap();
@@ -203,15 +188,15 @@ fn barriers() {
         ready(&mut up);
         barrier.wait().is_ok()
     };
-    let others: Vec<_> = (0..2).map(|_| started(meet, &barrier)).collect();
+    let others: Vec<_> = (0..2).map(|_| started(meet, barrier.clone())).collect();
     assert!(barrier.wait_timeout(PATIENCE).is_ok());
     assert!(others.into_iter().all(done));
-    let mut others: Vec<_> = (0..2).map(|_| started(meet, &barrier)).collect();
+    let mut others: Vec<_> = (0..2).map(|_| started(meet, barrier.clone())).collect();
     eventually("they wait", || barrier.waiting() == 2);
     kill(others.remove(0));
     assert!(!others.into_iter().any(done));
     barrier.reset().unwrap();
-    let other = started(meet, &barrier);
+    let other = started(meet, barrier.clone());
     assert!(matches!(barrier.wait_timeout(Duration::from_millis(40)), Err(BarrierError::Timeout)));
     assert!(!done(other));
 }

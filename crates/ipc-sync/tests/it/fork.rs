@@ -7,11 +7,12 @@ use std::time::Duration;
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{Barrier, Condition, Event, Lock, LockError, ReentrantLock, RwLock, Semaphore, WaitError};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{alone, die, done, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execv, fork};
 
-use crate::tools::{SHORT, Scratch, alone, die, done, park, ready, started};
+use crate::tools::Scratch;
 
 /// Forks a child that does that and exits: with 0 if it says that all is well.
 fn child(body: impl FnOnce() -> bool) -> Pid {
@@ -312,7 +313,7 @@ fn exec_drops_everything() {
         sleep_instead();
     };
     let (lock, permits) = (Lock::new().unwrap(), Semaphore::new(1).unwrap());
-    let other = started(hold, &(lock.clone(), permits.clone()));
+    let other = started(hold, (lock.clone(), permits.clone()));
     match lock.lock_timeout(PATIENCE) {
         Err(LockError::OwnerDied { owner }) => assert_eq!(owner.pid(), Some(other.id())),
         ended => panic!("{ended:?}"),
@@ -339,7 +340,7 @@ fn exec_from_another_thread_drops_everything_of_all_threads() {
         };
         for wait in [true, false] {
             let (lock, leaders) = (Lock::new().unwrap(), Lock::new().unwrap());
-            let other = started(hold, &(lock.clone(), leaders.clone()));
+            let other = started(hold, (lock.clone(), leaders.clone()));
             let is_told = |lock: &Lock| {
                 if wait {
                     matches!(lock.lock_timeout(PATIENCE), Err(LockError::OwnerDied { .. }))

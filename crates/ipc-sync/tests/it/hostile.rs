@@ -5,11 +5,14 @@ use std::time::Duration;
 use ipc_process::Process;
 use ipc_sync::object::Object;
 use ipc_sync::{Barrier, Condition, Event, Lock, LockGuard, ReentrantLock, RwLock, Semaphore};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::taken_for;
+use ipc_testkit::processes::{alone, done};
 use ipc_testkit::{PATIENCE, watchdog};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::tools::{KINDS, Numbers, Raw, STOP, Scratch, alone, done, goes_on, taken_for};
+use crate::tools::{KINDS, Raw, STOP, Scratch, goes_on};
 
 const TURNS: u64 = 250;
 const SCRIBBLES: u64 = 400;
@@ -32,7 +35,7 @@ fn noise(numbers: &mut Numbers, len: usize) -> Vec<u8> {
                     | (1 + numbers.below(3)) << 18
                     | numbers.below(4)
             }
-            _ => numbers.next(),
+            _ => numbers.any(),
         };
         bytes.extend(word.to_le_bytes());
     }
@@ -146,7 +149,7 @@ fn a_scribbled_semaphore() {
             match numbers.below(5) {
                 0 => drop(permits.try_acquire()),
                 1 => _ = permits.release(),
-                2 => _ = permits.release_many(numbers.next() as u32),
+                2 => _ = permits.release_many(numbers.any() as u32),
                 3 => drop(permits.try_acquire().map(|permit| permit.forget())),
                 _ => drop((permits.acquire_timeout(SOON), permits.acquire_timeout(SOON))),
             }
@@ -181,7 +184,7 @@ fn a_scribbled_condition() {
             match numbers.below(4) {
                 0 => _ = changed.notify(&guard),
                 1 => _ = changed.notify_all(&guard),
-                2 => _ = changed.notify_many(&guard, numbers.next() as usize),
+                2 => _ = changed.notify_many(&guard, numbers.any() as usize),
                 _ => drop(changed.wait_timeout(guard, SOON)),
             }
         };

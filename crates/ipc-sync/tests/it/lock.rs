@@ -5,26 +5,10 @@ use std::time::{Duration, Instant};
 use ipc_pipe::{Receiver, Sender, pipe};
 use ipc_process::Process;
 use ipc_sync::{Lock, LockError, options::LockOptions};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, enter, leave, ready, started};
-
-/// Takes the lock, says so, and never gives it back.
-fn hold(lock: Lock, mut held: Sender<u32>) {
-    let _guard = lock.lock().unwrap();
-    held.send(&std::process::id()).unwrap();
-    loop {
-        std::thread::park();
-    }
-}
-
-/// A process that holds the lock.
-fn holder(lock: &Lock) -> Process<()> {
-    let (tx, mut rx) = pipe().unwrap();
-    let process = Process::spawn(hold, (lock.clone(), tx)).unwrap();
-    assert_eq!(rx.recv().unwrap(), process.id());
-    process
-}
+use crate::tools::{Scratch, enter, hold, leave};
 
 fn add(lock: Lock, mut go: Receiver<u64>, times: u32) -> u32 {
     let seed = go.recv().unwrap();
@@ -66,7 +50,7 @@ fn two_processes_take_turns() {
 fn a_held_lock_is_not_had() {
     let _watchdog = watchdog("a_held_lock_is_not_had");
     let lock = Lock::new().unwrap();
-    let owner = holder(&lock);
+    let owner = started(hold, lock.clone());
     assert_eq!(lock.owner().unwrap().pid(), Some(owner.id()));
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
     let start = Instant::now();
@@ -78,7 +62,7 @@ fn a_held_lock_is_not_had() {
 fn a_dead_owner_is_told_until_it_is_repaired() {
     let _watchdog = watchdog("a_dead_owner_is_told_until_it_is_repaired");
     let lock = Lock::new().unwrap();
-    let owner = holder(&lock);
+    let owner = started(hold, lock.clone());
     let pid = owner.id();
     owner.kill().unwrap();
     let told = |result: Result<_, LockError>| match result {
@@ -106,7 +90,7 @@ fn a_dead_owner_is_told_until_it_is_repaired() {
 fn a_sleeper_is_told_of_the_death() {
     let _watchdog = watchdog("a_sleeper_is_told_of_the_death");
     let lock = Lock::new().unwrap();
-    let owner = holder(&lock);
+    let owner = started(hold, lock.clone());
     let theirs = lock.clone();
     let waiter = std::thread::spawn(move || {
         let error = theirs.lock().map(drop).unwrap_err();
@@ -140,7 +124,7 @@ fn what_is_given_up_stays_so_until_it_is_reset() {
 fn a_lock_without_state_passes_silently() {
     let _watchdog = watchdog("a_lock_without_state_passes_silently");
     let lock = LockOptions::default().passes_silently(true).new().unwrap();
-    holder(&lock).kill().unwrap();
+    started(hold, lock.clone()).kill().unwrap();
     let guard = lock.lock_timeout(PATIENCE).unwrap();
     assert!(guard.died().is_none());
 }
@@ -215,7 +199,7 @@ fn who_sleeps_gets_it_when_it_is_free() {
                     ready(&mut up);
                     drop(lock.lock().unwrap());
                 },
-                &lock,
+                lock.clone(),
             )
         })
         .collect();
@@ -229,7 +213,7 @@ fn who_sleeps_gets_it_when_it_is_free() {
 fn recover_waits_for_the_living_and_may_have_a_time() {
     let _watchdog = watchdog("recover_waits_for_the_living_and_may_have_a_time");
     let lock = Lock::new().unwrap();
-    let owner = holder(&lock);
+    let owner = started(hold, lock.clone());
     assert!(matches!(lock.recover_timeout(SHORT), Err(LockError::Timeout)));
     owner.kill().unwrap();
     let guard = lock.recover_timeout(PATIENCE).unwrap();

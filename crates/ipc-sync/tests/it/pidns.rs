@@ -3,11 +3,12 @@
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{Condition, Event, Lock, LockError, Semaphore};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{alone, done, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
-use crate::tools::{SHORT, Scratch, alone, done, enter, leave, park, ready, started};
+use crate::tools::{Scratch, enter, leave};
 
 /// From now on each process that this one starts first is number 1 of a new namespace. Whether that is allowed here.
 fn new_namespace() -> bool {
@@ -62,7 +63,7 @@ fn first_of_a_namespace(handles: Handles, mut up: Sender<u32>) -> bool {
 fn equal_numbers_are_different_processes() {
     let _watchdog = watchdog("equal_numbers_are_different_processes");
     let handles = handles();
-    let others: Vec<_> = (0..3).map(|_| started(first_of_a_namespace, &handles)).collect();
+    let others: Vec<_> = (0..3).map(|_| started(first_of_a_namespace, handles.clone())).collect();
     let ran = others.into_iter().map(done).filter(|ran| *ran).count() as u64;
     assert_eq!((handles.3.get(0), handles.3.get(1)), (500 * ran, 500 * ran));
     assert!(handles.0.try_lock().is_ok());
@@ -112,9 +113,9 @@ fn a_death_outside_is_told_inside() {
             ready(&mut up);
             park();
         },
-        &handles,
+        handles.clone(),
     );
-    let waiter = started(inside, &handles);
+    let waiter = started(inside, handles.clone());
     handles.2.set();
     std::thread::sleep(2 * SHORT);
     holder.kill().unwrap();

@@ -5,9 +5,10 @@ use std::time::Instant;
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{LockError, ReentrantLock};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::processes::{done, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, enter, leave, park, ready, started};
+use crate::tools::{Scratch, enter, leave};
 
 fn hold(lock: ReentrantLock, mut up: Sender<u32>) {
     let _outer = lock.lock().unwrap();
@@ -37,7 +38,7 @@ fn it_is_free_when_all_guards_are_gone_in_whatever_order() {
 fn another_process_waits_for_the_outermost_guard() {
     let _watchdog = watchdog("another_process_waits_for_the_outermost_guard");
     let lock = ReentrantLock::new().unwrap();
-    let owner = started(hold, &lock);
+    let owner = started(hold, lock.clone());
     assert_eq!(lock.owner().unwrap().pid(), Some(owner.id()));
     assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
     let start = Instant::now();

@@ -6,27 +6,16 @@ use ipc_core::{Classify, ErrorKind};
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{LockError, RwLock};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, park, ready, started};
-
-fn read_on(lock: RwLock, mut up: Sender<u32>) {
-    let _guard = lock.read().unwrap();
-    ready(&mut up);
-    park()
-}
-
-fn write_on(lock: RwLock, mut up: Sender<u32>) {
-    let _guard = lock.write().unwrap();
-    ready(&mut up);
-    park()
-}
+use crate::tools::{Scratch, read_on, write_on};
 
 #[test]
 fn readers_share_and_a_writer_is_alone() {
     let _watchdog = watchdog("readers_share_and_a_writer_is_alone");
     let lock = RwLock::new().unwrap();
-    let readers: Vec<_> = (0..3).map(|_| started(read_on, &lock)).collect();
+    let readers: Vec<_> = (0..3).map(|_| started(read_on, lock.clone())).collect();
     assert_eq!(lock.readers(), 3);
     let mine = lock.read().unwrap();
     assert!(matches!(lock.try_write(), Err(LockError::Deadlock)), "this thread reads itself");
@@ -40,7 +29,7 @@ fn readers_share_and_a_writer_is_alone() {
     readers.iter().for_each(|reader| reader.kill().unwrap());
     drop(lock.write_timeout(PATIENCE).unwrap());
 
-    let writer = started(write_on, &lock);
+    let writer = started(write_on, lock.clone());
     assert_eq!(lock.owner().unwrap().pid(), Some(writer.id()));
     assert!(matches!(lock.try_read(), Err(LockError::WouldBlock)));
     let start = Instant::now();
@@ -82,7 +71,7 @@ fn who_sleeps_gets_it_when_it_is_free() {
                 ready(&mut up);
                 drop(lock.write().unwrap());
             };
-            if n % 2 == 0 { started(read, &lock) } else { started(write, &lock) }
+            if n % 2 == 0 { started(read, lock.clone()) } else { started(write, lock.clone()) }
         })
         .collect();
     std::thread::sleep(SHORT);
@@ -134,7 +123,7 @@ fn a_reader_without_a_place_waits_for_one() {
             ready(&mut up);
             drop(lock.read().unwrap());
         },
-        &lock,
+        lock.clone(),
     );
     std::thread::sleep(SHORT);
     drop((first, second));

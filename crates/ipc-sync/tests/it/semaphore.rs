@@ -6,9 +6,10 @@ use ipc_core::{Classify, ErrorKind};
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{BoundedSemaphore, Semaphore, WaitError};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::processes::{done, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
-use crate::tools::{SHORT, Scratch, done, park, ready, started};
+use crate::tools::Scratch;
 
 #[test]
 fn there_are_as_many_as_there_are() {
@@ -50,7 +51,7 @@ fn who_sleeps_gets_a_permit_that_comes_back() {
                     ready(&mut up);
                     drop(permits.acquire().unwrap());
                 },
-                &permits,
+                permits.clone(),
             )
         })
         .collect();
@@ -71,7 +72,7 @@ fn a_signal_wakes_as_many_as_there_are_permits() {
                     ready(&mut up);
                     signal.acquire().unwrap().forget();
                 },
-                &signal,
+                signal.clone(),
             )
         })
         .collect();
@@ -149,7 +150,7 @@ fn more_processes_than_places_wait_for_a_place() {
         ready(&mut up);
         park()
     };
-    let holders: Vec<Process<()>> = (0..12).map(|_| started(hold, &permits)).collect();
+    let holders: Vec<Process<()>> = (0..12).map(|_| started(hold, permits.clone())).collect();
     assert!(matches!(permits.try_acquire(), Err(WaitError::WouldBlock)));
     let start = Instant::now();
     assert!(matches!(permits.acquire_timeout(SHORT), Err(WaitError::Timeout)));
@@ -159,7 +160,7 @@ fn more_processes_than_places_wait_for_a_place() {
             ready(&mut up);
             drop(permits.acquire().unwrap());
         },
-        &permits,
+        permits.clone(),
     );
     std::thread::sleep(SHORT);
     holders[5].kill().unwrap();

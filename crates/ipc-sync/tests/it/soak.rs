@@ -6,9 +6,11 @@ use ipc_process::Process;
 use ipc_sync::{
     Barrier, BarrierError, Condition, Event, Lock, LockError, LockGuard, ReentrantLock, RwLock, Semaphore,
 };
+use ipc_testkit::data::Numbers;
+use ipc_testkit::processes::done;
 use ipc_testkit::{PATIENCE, watchdog};
 
-use crate::tools::{Numbers, Scratch, done, enter, goes_on, leave, soak};
+use crate::tools::{Scratch, enter, goes_on, leave, soak};
 
 /// Some time that is over before one has looked at a clock.
 fn dawdle(numbers: &mut Numbers) {

@@ -8,9 +8,8 @@ use ipc_core::{Classify, ErrorKind};
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_sync::{Barrier, Condition, Lock, LockError, ReentrantLock, RwLock, Semaphore};
-use ipc_testkit::{PATIENCE, watchdog};
-
-use crate::tools::{SHORT, alone, done, kill, ready, started};
+use ipc_testkit::processes::{alone, done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
 #[test]
 fn threads_contend_like_processes() {
@@ -163,7 +162,7 @@ fn a_process_with_many_threads_dies_with_the_lock_of_one() {
                 let _reads = rwlock.read().unwrap();
                 drop(mine.lock().unwrap());
                 all.wait();
-                crate::tools::park()
+                park()
             });
         }
         all.wait();
@@ -173,12 +172,12 @@ fn a_process_with_many_threads_dies_with_the_lock_of_one() {
             scope.spawn(|| {
                 let _guard = lock.lock().unwrap();
                 ready(&mut up);
-                crate::tools::park()
+                park()
             });
         });
     }
     let (lock, rwlock) = (Lock::new().unwrap(), RwLock::with_readers(100).unwrap());
-    let other = started(hold, &(lock.clone(), rwlock.clone()));
+    let other = started(hold, (lock.clone(), rwlock.clone()));
     assert_eq!(rwlock.readers(), 60);
     assert!(matches!(rwlock.try_write(), Err(LockError::WouldBlock)));
     kill(other);

@@ -1,70 +1,24 @@
 //! What several files of these tests use.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ipc_core::handle::{self, Kind};
-use ipc_core::{Codec, DecodeError, handle_kind};
-use ipc_pipe::{Receiver, Sender, pipe};
-use ipc_process::{JoinError, NeverStarted, PidFd, Process, WorkerFn};
+use ipc_core::handle::Kind;
+use ipc_core::handle_kind;
+use ipc_pipe::{Receiver, Sender};
+use ipc_process::{Process, WorkerFn};
 use ipc_sync::object::Object;
-use ipc_testkit::PATIENCE;
+use ipc_sync::{Lock, RwLock};
+use ipc_testkit::processes::{self, park, ready};
+use ipc_testkit::{PATIENCE, eventually, process_state};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A time after which somebody who waits has a good chance to be asleep. No test needs it to be true.
-pub(crate) const SHORT: Duration = Duration::from_millis(30);
-
-/// Runs a test in a process of its own, which has one thread: for forks, for waits that nobody could end, for
-/// descriptors.
-#[track_caller]
-pub(crate) fn alone<F: WorkerFn<(), Out = ()>>(test: F) {
-    done(Process::spawn(test, ()).unwrap());
-}
-
-/// The process has returned.
-#[track_caller]
-pub(crate) fn done<R: Serialize + DeserializeOwned>(mut process: Process<R>) -> R {
-    match process.join_timeout(PATIENCE) {
-        Ok(result) => result,
-        Err(error) => panic!("{error}: {error:?}"),
-    }
-}
-
-/// Kills the process, and waits until it has ended.
-#[track_caller]
-pub(crate) fn kill<R: Serialize + DeserializeOwned + Debug>(process: Process<R>) {
-    process.kill().unwrap();
-    let joined = process.join();
-    // It may not even have begun.
-    let killed = |error: &JoinError| {
-        matches!(
-            error,
-            JoinError::Killed { signal: 9, .. } | JoinError::NeverStarted(NeverStarted::Killed(9))
-        )
-    };
-    assert!(joined.as_ref().is_err_and(killed), "{joined:?}");
-}
-
-/// Ends this process with SIGKILL.
-pub(crate) fn die() {
-    PidFd::of_self().unwrap().signal(9).unwrap();
-    unreachable!("SIGKILL is delivered before the call returns")
-}
-
-/// Stays as it is until it is killed.
-pub(crate) fn park() {
-    loop {
-        std::thread::park();
-    }
-}
 
 /// Stops a process, so that it takes no further step until it is killed or continued.
 pub(crate) fn stop<R>(process: &Process<R>) {
     process.sentinel().signal(19).unwrap();
-    ipc_testkit::eventually("it has stopped", || ipc_testkit::process_state(process.id()) == Some('T'));
+    eventually("it has stopped", || process_state(process.id()) == Some('T'));
 }
 
 /// Lets a stopped process go on.
@@ -72,26 +26,25 @@ pub(crate) fn go_on<R>(process: &Process<R>) {
     process.sentinel().signal(18).unwrap();
 }
 
-/// Starts a process with a handle, and waits until it says that it is as far as the test wants it.
-#[track_caller]
-pub(crate) fn started<T, F>(function: F, handle: &T) -> Process<F::Out>
-where
-    T: Clone + Serialize + DeserializeOwned,
-    F: WorkerFn<(T, Sender<u32>)>,
-    F::Out: Serialize + DeserializeOwned,
-{
-    let (tx, mut rx) = pipe().unwrap();
-    let process = Process::spawn(function, (handle.clone(), tx)).unwrap();
-    match rx.recv_timeout(PATIENCE) {
-        Ok(pid) => assert_eq!(pid, process.id()),
-        Err(error) => panic!("{error}: {:?}", process.join().err()),
-    }
-    process
+/// A process that has the lock until it is killed.
+pub(crate) fn hold(lock: Lock, mut up: Sender<u32>) {
+    let _guard = lock.lock().unwrap();
+    ready(&mut up);
+    park()
 }
 
-/// Says that this process is as far as the test wants it.
-pub(crate) fn ready(to: &mut Sender<u32>) {
-    to.send(&std::process::id()).unwrap();
+/// One that reads until then.
+pub(crate) fn read_on(lock: RwLock, mut up: Sender<u32>) {
+    let _guard = lock.read().unwrap();
+    ready(&mut up);
+    park()
+}
+
+/// One that writes.
+pub(crate) fn write_on(lock: RwLock, mut up: Sender<u32>) {
+    let _guard = lock.write().unwrap();
+    ready(&mut up);
+    park()
 }
 
 /// Touches so much memory that the kernel needs some time to take it apart.
@@ -99,22 +52,6 @@ pub(crate) fn touch(mib: usize) -> Vec<u8> {
     let mut memory = vec![0; mib << 20];
     memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
     memory
-}
-
-/// Numbers that look random, the same each time (xorshift, G. Marsaglia 2003).
-pub(crate) struct Numbers(pub(crate) u64);
-
-impl Numbers {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }
 
 /// The kinds of objects, and plain memory.
@@ -170,27 +107,13 @@ impl Scratch {
     }
 }
 
-/// A message with that value, taken for one with a value of another type.
-pub(crate) fn taken_for<A: Serialize, B: DeserializeOwned>(value: &A) -> Result<B, DecodeError> {
-    let mut bytes = Vec::new();
-    let ((), handles) = handle::outgoing(|| Codec::default().encode(value, &mut bytes)).unwrap();
-    let copies: Vec<_> = handles.descriptors().iter().map(|fd| fd.try_clone().unwrap()).collect();
-    handle::incoming(copies, || Codec::default().decode(&bytes))
-}
-
-/// The handle, received anew.
-pub(crate) fn echo<T: Serialize + DeserializeOwned>(value: &T) -> T {
-    taken_for(value).unwrap()
-}
-
 /// For how long processes are killed at random.
 pub(crate) const SOAK: Duration = Duration::from_millis(1200);
 
 /// In the scratch memory of a soak: the workers are to end.
 pub(crate) const STOP: usize = 63;
 
-/// Keeps `count` workers going, kills one of them again and again at some random time, and then has them end. A worker
-/// that panics fails the test. `between` is called after each death.
+/// [`processes::soak`] for [`SOAK`], with workers that share a handle and some scratch memory.
 #[track_caller]
 pub(crate) fn soak<T, F>(count: usize, handle: &T, worker: F, mut between: impl FnMut(&Scratch)) -> Scratch
 where
@@ -198,34 +121,8 @@ where
     F: WorkerFn<(T, Scratch, u64), Out = ()>,
 {
     let scratch = Scratch::new();
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    let spawn = |numbers: &mut Numbers| {
-        Process::spawn(worker, (handle.clone(), scratch.clone(), numbers.next())).unwrap()
-    };
-    let mut workers: Vec<_> = (0..count).map(|_| spawn(&mut numbers)).collect();
-    let start = Instant::now();
-    let mut deaths = 0;
-    while start.elapsed() < SOAK {
-        std::thread::sleep(Duration::from_micros(500 + numbers.below(12_000)));
-        let victim = workers.swap_remove(numbers.below(count as u64) as usize);
-        kill(victim);
-        deaths += 1;
-        between(&scratch);
-        workers.push(spawn(&mut numbers));
-    }
-    scratch.put(STOP, 1);
-    for mut worker in workers {
-        // A worker may be waiting for one that was killed: `between` is what helps it.
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match worker.join_timeout(Duration::from_millis(20)) {
-                Ok(()) => break,
-                Err(JoinError::Running) if Instant::now() < until => between(&scratch),
-                Err(error) => panic!("{error}: {error:?}"),
-            }
-        }
-    }
-    eprintln!("{deaths} deaths");
+    let start = |seed| Process::spawn(worker, (handle.clone(), scratch.clone(), seed)).unwrap();
+    processes::soak(SOAK, count, start, || between(&scratch), || scratch.put(STOP, 1));
     scratch
 }
 

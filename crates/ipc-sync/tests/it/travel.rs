@@ -9,11 +9,14 @@ use ipc_pipe::{Duplex, Sender, duplex};
 use ipc_process::Process;
 use ipc_sync::object::Object;
 use ipc_sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, ReentrantLock, RwLock, Semaphore};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::{echo, taken_for};
+use ipc_testkit::processes::{alone, done, park, ready, started};
 use ipc_testkit::{PATIENCE, open_descriptors, watchdog};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::tools::{Fd, KINDS, Numbers, Raw, Scratch, alone, done, echo, park, ready, started, taken_for};
+use crate::tools::{Fd, KINDS, Raw, Scratch};
 
 /// One of each kind.
 #[derive(Clone, Serialize, Deserialize)]
@@ -78,7 +81,7 @@ fn it_is_the_same_object_there_and_back_again() {
             ready(&mut up);
             park();
         },
-        &back,
+        back.clone(),
     );
     drop(back);
     see_traces(&ours);
@@ -391,7 +394,7 @@ fn random_bundles_are_errors_or_objects() {
         let mut good = 0;
         for _ in 0..300 {
             let mut any = |good: u64| match numbers.below(4) {
-                0 => numbers.next() >> numbers.below(64),
+                0 => numbers.any() >> numbers.below(64),
                 _ => good,
             };
             let (offset, length, version) = (any(128), any(64), any(1) as u8);

@@ -34,6 +34,10 @@ enum Mutant {
     RoleFirst,
     /// Who is told that nobody has the other end believes what it saw before.
     LastLook,
+    /// Who has a batch in hand waits before it has counted it.
+    WaitsWithBatch(usize),
+    /// Who reads a batch counts a frame that it has not read yet.
+    CountsFirst,
 }
 
 thread_local! {
@@ -93,12 +97,12 @@ impl Bell for AtomicU32 {
     }
 }
 
-/// A ring with one place, and who has which end, as the kernel knows it.
+/// A ring with a few places, and who has which end, as the kernel knows it.
 struct Ring {
     tail: AtomicU64,
     head: AtomicU64,
     bells: [AtomicU32; 2],
-    place: UnsafeCell<()>,
+    places: Vec<UnsafeCell<()>>,
     kernel: Mutex<[bool; 2]>,
     woken: Condvar,
 }
@@ -129,15 +133,24 @@ impl World<AtomicU32> for End<'_> {
 }
 
 impl Ring {
-    fn new() -> Rc<Self> {
+    fn new(places: usize) -> Rc<Self> {
         Rc::new(Ring {
             tail: AtomicU64::new(0),
             head: AtomicU64::new(0),
             bells: [AtomicU32::new(0), AtomicU32::new(0)],
-            place: UnsafeCell::new(()),
+            places: (0..places).map(|_| UnsafeCell::new(())).collect(),
             kernel: Mutex::new([true, true]),
             woken: Condvar::new(),
         })
+    }
+
+    fn capacity(&self) -> u64 {
+        self.places.len() as u64
+    }
+
+    /// Where frame `n` lies; they count from 1.
+    fn place(&self, n: u64) -> &UnsafeCell<()> {
+        &self.places[((n - 1) % self.capacity()) as usize]
     }
 
     fn wake(&self, side: usize) {
@@ -159,10 +172,10 @@ impl Ring {
     }
 
     fn write(&self, n: u64) -> Outcome {
-        let outcome = self.wait(WRITER, &self.head, |head| n - 1 - head == 0);
+        let outcome = self.wait(WRITER, &self.head, |head| n - head <= self.capacity());
         if outcome == Outcome::News {
             // Loom sees whether somebody else is at it.
-            self.place.with_mut(|_| ());
+            self.place(n).with_mut(|_| ());
             self.count(&self.tail, n, READER);
         }
         outcome
@@ -171,10 +184,55 @@ impl Ring {
     fn read(&self, n: u64) -> Outcome {
         let outcome = self.wait(READER, &self.tail, |tail| tail >= n);
         if outcome == Outcome::News {
-            self.place.with(|_| ());
+            self.place(n).with(|_| ());
             self.count(&self.head, n, WRITER);
         }
         outcome
+    }
+
+    /// Writes frames that are counted together: before it waits, and at the end.
+    fn write_batch(&self, frames: u64) {
+        let (mut counted, mut seen) = (0, 0);
+        for n in 1..=frames {
+            if n - seen > self.capacity() {
+                if !is(Mutant::WaitsWithBatch(WRITER)) {
+                    self.count(&self.tail, n - 1, READER);
+                    counted = n - 1;
+                }
+                let mut news = |head| {
+                    seen = head;
+                    n - head <= self.capacity()
+                };
+                assert_eq!(self.wait(WRITER, &self.head, &mut news), Outcome::News, "wrong");
+            }
+            self.place(n).with_mut(|_| ());
+        }
+        if counted != frames {
+            self.count(&self.tail, frames, READER);
+        }
+    }
+
+    /// Reads frames that are counted together: before it waits, and at the end.
+    fn read_batch(&self, frames: u64) {
+        let (mut counted, mut seen) = (0, 0);
+        for n in 1..=frames {
+            if n > seen {
+                if counted != n - 1 && !is(Mutant::WaitsWithBatch(READER)) {
+                    self.count(&self.head, n - 1, WRITER);
+                    counted = n - 1;
+                }
+                let mut news = |tail| {
+                    seen = tail;
+                    tail >= n
+                };
+                assert_eq!(self.wait(READER, &self.tail, &mut news), Outcome::News, "wrong");
+            }
+            if is(Mutant::CountsFirst) {
+                self.count(&self.head, n, WRITER);
+            }
+            self.place(n).with(|_| ());
+        }
+        self.count(&self.head, frames, WRITER);
     }
 
     fn leave(&self, side: usize) {
@@ -195,7 +253,7 @@ impl Ring {
 
 /// Two frames through one place: both wait for each other.
 fn two_frames() {
-    let ring = Ring::new();
+    let ring = Ring::new(1);
     let writer = {
         let ring = Rc::clone(&ring);
         thread::spawn(move || (1..=2).for_each(|n| assert_eq!(ring.write(n), Outcome::News, "wrong")))
@@ -204,9 +262,20 @@ fn two_frames() {
     writer.join().expect("a thread");
 }
 
+/// More frames than there are places, each end counting several at once.
+fn batches() {
+    let ring = Ring::new(2);
+    let writer = {
+        let ring = Rc::clone(&ring);
+        thread::spawn(move || ring.write_batch(4))
+    };
+    ring.read_batch(4);
+    writer.join().expect("a thread");
+}
+
 /// The writer goes: its frame is read, and then the end.
 fn writer_goes() {
-    let ring = Ring::new();
+    let ring = Ring::new(1);
     let writer = {
         let ring = Rc::clone(&ring);
         thread::spawn(move || {
@@ -221,7 +290,7 @@ fn writer_goes() {
 
 /// The reader goes, while the writer may wait for room.
 fn reader_goes() {
-    let ring = Ring::new();
+    let ring = Ring::new(1);
     let reader = {
         let ring = Rc::clone(&ring);
         thread::spawn(move || ring.leave(READER))
@@ -242,6 +311,7 @@ fn run(mutant: Mutant, model: fn()) {
 #[test]
 fn frames_are_there_and_nobody_sleeps_through_them() {
     run(Mutant::None, two_frames);
+    run(Mutant::None, batches);
     run(Mutant::None, writer_goes);
     run(Mutant::None, reader_goes);
 }
@@ -261,9 +331,14 @@ fn mutants_fail() {
     };
     for mutant in [ReleaseOfCount, AcquireOfCount] {
         fails(mutant, two_frames, "concurrent");
+        fails(mutant, batches, "concurrent");
     }
     for mutant in [FenceOfWhoCounts, FenceOfWhoWaits, Mark, TakingOut, Wake] {
         fails(mutant, two_frames, "deadlock");
+    }
+    fails(CountsFirst, batches, "concurrent");
+    for side in [WRITER, READER] {
+        fails(WaitsWithBatch(side), batches, "deadlock");
     }
     for mutant in [BellOfWhoGoes, RoleFirst] {
         fails(mutant, writer_goes, "deadlock");

@@ -20,8 +20,10 @@ impl<'a> Batch<'a> {
     pub(super) fn put(&mut self, kind: u32, payload: &[u8]) -> Result<(), SendError> {
         let space = self.writer.check(kind, payload.len())?;
         // The reader is to be at one part while this is at the next.
-        let is_full = self.writer.tail - self.shown >= self.writer.place.capacity() / 4;
-        if is_full || !self.writer.fits_now(space) {
+        if self.writer.tail - self.shown >= self.writer.place.capacity() / 4 {
+            self.show()?;
+        }
+        if !self.writer.fits_now(space) {
             self.show()?;
             self.writer.put(kind, &[payload], Until::Forever)?;
             self.shown = self.writer.tail;

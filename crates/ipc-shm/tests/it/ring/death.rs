@@ -3,7 +3,10 @@
 use ipc_core::{RecvError, SendError};
 use ipc_pipe::{Sender, duplex};
 use ipc_shm::ring::{RingReader, RingWriter, ring};
-use ipc_testkit::watchdog;
+use ipc_sync::object::{Id, Nap};
+use ipc_testkit::data::{Numbers, payload};
+use ipc_testkit::processes::{kill, park, ready, started};
+use ipc_testkit::{SHORT, alone, watchdog};
 
 use super::tools::*;
 
@@ -69,6 +72,51 @@ fn a_writer_that_sleeps_is_told() {
         kill(process);
         assert!(matches!(thread.join().unwrap(), (SendError::Disconnected, false)));
     }
+}
+
+/// The word of an end whose process is killed is marked by the kernel, which wakes who watches it in a sleep: although
+/// the process had nothing but the ring.
+#[test]
+fn who_sleeps_is_woken_by_the_kernel_and_not_by_a_tick() {
+    fn hold_writer(_writer: RingWriter, mut up: Sender<u32>) {
+        ready(&mut up);
+        park();
+    }
+    fn hold_reader(_reader: RingReader, mut up: Sender<u32>) {
+        ready(&mut up);
+        park();
+    }
+    /// Sleeps as an end does, at a word that nobody rings, until the kernel wakes it, or a tick has found the owner gone.
+    fn is_woken(raw: &Raw, id: usize) -> bool {
+        let owner = Id::of(raw.get(id)).unwrap().process();
+        let (bell, mut nap) = (raw.0.u32(READER_BELL + 8).unwrap(), Nap::forever());
+        while !raw.0.is_dead(owner) {
+            let ticks = nap.ticks();
+            raw.0.sleep(bell, 0, &[owner], &mut nap).unwrap();
+            if nap.ticks() == ticks {
+                return true;
+            }
+        }
+        false
+    }
+    // In a process of its own: no others' deaths wake it.
+    alone("ring::death::who_sleeps_is_woken_by_the_kernel_and_not_by_a_tick", || {
+        let mut woken = [0; 2];
+        for n in 0..10 {
+            let (writer, reader) = ring(4096).unwrap();
+            let raw = Raw::of(&writer);
+            let (process, id) = match n % 2 {
+                0 => (started(hold_writer, writer), TAIL + 8),
+                _ => (started(hold_reader, reader), HEAD + 8),
+            };
+            let thread = std::thread::spawn(move || is_woken(&raw, id));
+            std::thread::sleep(SHORT);
+            kill(process);
+            woken[n % 2] += u32::from(thread.join().unwrap());
+        }
+        // Now and then it is not asleep yet, or wakes for a tick just then.
+        assert!(woken.into_iter().all(|count| count > 0), "{woken:?} of 5 each");
+    });
 }
 
 #[test]

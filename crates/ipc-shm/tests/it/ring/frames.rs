@@ -6,7 +6,9 @@ use ipc_core::{Classify, ErrorKind, Limits, RecvError, SendError};
 use ipc_process::Process;
 use ipc_shm::OpenError;
 use ipc_shm::ring::{RingReader, RingWriter, ring};
-use ipc_testkit::{PATIENCE, alone, watchdog};
+use ipc_testkit::data::{Numbers, payload};
+use ipc_testkit::processes::done;
+use ipc_testkit::{PATIENCE, SHORT, alone, watchdog};
 
 use super::tools::*;
 
@@ -162,7 +164,8 @@ fn it_is_a_queue() {
                 Err(SendError::Full) => refused += 1,
                 Err(error) => panic!("{error:?}"),
             },
-            3 if used + 5 * 64 <= 4096 => {
+            // Beside the longest padding there can be.
+            3 if used + 5 * 64 + 5008 <= 8192 => {
                 let frames: Vec<_> = (0..5).map(|i| (n, payload(i, 50))).collect();
                 assert_eq!(writer.write_many(frames.iter().map(|(kind, bytes)| (*kind, bytes))).unwrap(), 5);
                 model.extend(frames);
@@ -175,6 +178,16 @@ fn it_is_a_queue() {
                     assert_eq!(Some((kind, std::mem::take(frame))), model.pop_front());
                 });
                 assert_eq!(count.unwrap_or(0), seen);
+            }
+            6 => {
+                let mut batch = reader.batch();
+                for _ in 0..numbers.below(3) {
+                    match batch.peek_here().unwrap() {
+                        Some(frame) if frame.kind() % 7 == 0 => break,
+                        Some(frame) => assert_eq!(Some((frame.kind(), frame.take())), model.pop_front()),
+                        None => assert!(model.is_empty()),
+                    }
+                }
             }
             5 => match reader.try_peek() {
                 Ok(frame) => {

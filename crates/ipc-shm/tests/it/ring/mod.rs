@@ -1,5 +1,6 @@
 //! Rings of frames between processes.
 
+mod batch;
 mod death;
 mod frames;
 mod hostile;

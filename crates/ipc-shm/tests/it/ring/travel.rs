@@ -4,7 +4,10 @@ use ipc_core::handle;
 use ipc_core::{Codec, RecvError, SendError};
 use ipc_process::Process;
 use ipc_shm::ring::{RingReader, RingWriter, ring};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::data::payload;
+use ipc_testkit::messages::echo;
+use ipc_testkit::processes::done;
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
 use super::tools::*;
 

@@ -6,7 +6,9 @@ use ipc_core::{RecvError, SendError};
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_shm::ring::{RingReader, RingWriter, ring};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::processes::{done, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
 use super::tools::*;
 

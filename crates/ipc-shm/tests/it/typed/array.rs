@@ -8,7 +8,10 @@ use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_shm::{Array, OutOfRange, Plain};
 use ipc_sync::{LockError, OpenError};
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::echo;
+use ipc_testkit::processes::{done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::tools::*;
@@ -269,7 +272,7 @@ fn half_done(array: Array<u32>, mut up: Sender<u32>) {
 fn an_owner_that_dies_half_way_is_told_and_repaired() {
     let _watchdog = watchdog("an_owner_that_dies_half_way_is_told_and_repaired");
     let array = Array::<u32>::new(100).unwrap();
-    let owner = started(half_done, &array);
+    let owner = started(half_done, array.clone());
     assert!(matches!(array.try_lock(), Err(LockError::WouldBlock)));
     assert!(matches!(array.lock_timeout(SHORT), Err(LockError::Timeout)));
     assert_eq!(array.get(49).unwrap(), 1, "reading needs no lock");
@@ -301,7 +304,7 @@ fn what_is_given_up_is_so_until_it_is_reset() {
     let _watchdog = watchdog("what_is_given_up_is_so_until_it_is_reset");
     let array = Array::<u32>::new(100).unwrap();
     assert!(!array.reset());
-    kill(started(half_done, &array));
+    kill(started(half_done, array.clone()));
     array.recover().unwrap().give_up();
     assert!(matches!(array.lock(), Err(LockError::GivenUp { .. })));
     assert!(matches!(array.recover(), Err(LockError::GivenUp { .. })));

@@ -6,12 +6,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipc_core::handle::{self, Bundle, Kind};
-use ipc_core::{Codec, handle_kind};
+use ipc_core::handle::{Bundle, Kind};
+use ipc_core::handle_kind;
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_shm::{Array, Mutex, Plain, RwLock, Value};
 use ipc_sync::LockError;
+use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::taken_for;
+use ipc_testkit::processes::{done, kill, ready, started};
 use ipc_testkit::{PATIENCE, alone, eventually, watchdog};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -166,7 +169,7 @@ fn scribble<const KIND: usize>(raw: &Raw<KIND>, numbers: &mut Numbers, seen: &mu
             2 => old ^ 1 << numbers.below(64),
             3 => old.wrapping_add(1),
             4 | 5 if !seen.is_empty() => seen[numbers.below(seen.len() as u64) as usize] ^ numbers.below(4),
-            _ => numbers.next(),
+            _ => numbers.any(),
         };
         raw.put(at, new);
     }
@@ -186,7 +189,7 @@ where
         // So that words that name this thread are seen.
         object.use_all(&mut numbers);
         if turn % 3 == 0 {
-            let bytes: Vec<u8> = (0..raw.object.len()).map(|_| numbers.next() as u8).collect();
+            let bytes: Vec<u8> = (0..raw.object.len()).map(|_| numbers.any() as u8).collect();
             raw.object.write(0, &bytes).unwrap();
         } else {
             let count = 1 + numbers.below(20) as usize;
@@ -303,7 +306,7 @@ fn a_reader_is_not_held_up_by_a_lock_that_is_never_given_back() {
     }
     let value = Value::new([7; 2000]).unwrap();
     let raw = Raw::<VALUE>::of(&value);
-    let hostile = started(both, &(raw.clone(), value.clone()));
+    let hostile = started(both, (raw.clone(), value.clone()));
     eventually("it turns", || raw.get(64) > 1000);
     let start = Instant::now();
     // The one copy or the other: no one has ever written that.
@@ -350,17 +353,13 @@ impl Serialize for Forged {
 
 /// The bundle that stands for a handle.
 fn bundle_of<const KIND: usize>(handle: &impl Serialize) -> Bundle {
-    let mut bytes = Vec::new();
-    let ((), handles) = handle::outgoing(|| Codec::default().encode(handle, &mut bytes)).unwrap();
     struct Opened<const KIND: usize>(Bundle);
     impl<'de, const KIND: usize> serde::Deserialize<'de> for Opened<KIND> {
         fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             Ok(Opened(Bundle::deserialize(KINDS[KIND], false, deserializer)?))
         }
     }
-    let copies: Vec<_> = handles.descriptors().iter().map(|fd| fd.try_clone().unwrap()).collect();
-    let opened: Opened<KIND> = handle::incoming(copies, || Codec::default().decode(&bytes)).unwrap();
-    opened.0
+    taken_for::<_, Opened<KIND>>(handle).unwrap().0
 }
 
 fn forge<T: Use + Serialize + DeserializeOwned, const KIND: usize>(object: &T) {
@@ -501,7 +500,7 @@ fn a_named_object_whose_file_is_written_over() {
                     let new = match numbers.below(4) {
                         0 => 0,
                         1 => u64::from_le_bytes(old) ^ 1 << numbers.below(64),
-                        _ => numbers.next(),
+                        _ => numbers.any(),
                     };
                     file.write_all_at(&new.to_le_bytes(), 8 * at).unwrap();
                 }

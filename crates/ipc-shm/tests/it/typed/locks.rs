@@ -6,7 +6,10 @@ use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_shm::{Mutex, RwLock};
 use ipc_sync::LockError;
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::{echo, taken_for};
+use ipc_testkit::processes::{done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::tools::*;
@@ -65,7 +68,7 @@ fn a_mutex_whose_owner_dies() {
         park();
     }
     let mutex = Mutex::new(EMPTY).unwrap();
-    let owner = started(half, &mutex);
+    let owner = started(half, mutex.clone());
     assert!(matches!(mutex.try_lock(), Err(LockError::WouldBlock)));
     assert!(matches!(mutex.lock_timeout(SHORT), Err(LockError::Timeout)));
     let waiter = {
@@ -86,7 +89,7 @@ fn a_mutex_whose_owner_dies() {
     assert!(guard.died().is_none());
     drop(guard);
     assert_eq!(mutex.lock().unwrap().get(), EMPTY);
-    kill(started(half, &mutex));
+    kill(started(half, mutex.clone()));
     mutex.recover().unwrap().give_up();
     assert!(matches!(mutex.lock(), Err(LockError::GivenUp { .. })));
     assert!(mutex.reset() && !mutex.reset());
@@ -143,7 +146,7 @@ fn readers_together_and_a_writer_alone() {
     }
     let lock = RwLock::new(EMPTY).unwrap();
     assert_eq!(lock.write().unwrap().update(|account| account.book(5)), EMPTY);
-    let mut readers: Vec<_> = (0..3).map(|_| started(read, &lock)).collect();
+    let mut readers: Vec<_> = (0..3).map(|_| started(read, lock.clone())).collect();
     // Together also with this one.
     drop(lock.try_read().unwrap());
     assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
@@ -185,7 +188,7 @@ fn a_writer_that_dies_is_told_and_one_that_waits_is_not() {
     }
     let lock = RwLock::new(EMPTY).unwrap();
     let reading = lock.read().unwrap();
-    let waits = started(want, &lock);
+    let waits = started(want, lock.clone());
     let keeps_out = |lock: RwLock<Account>| matches!(lock.try_read(), Err(LockError::WouldBlock));
     eventually("the writer waits, and keeps others out", || {
         done(Process::spawn(keeps_out, (lock.clone(),)).unwrap())
@@ -195,7 +198,7 @@ fn a_writer_that_dies_is_told_and_one_that_waits_is_not() {
     assert_eq!(lock.read_timeout(PATIENCE).unwrap().get(), EMPTY);
     drop(lock.write().unwrap());
 
-    let writer = started(write, &lock);
+    let writer = started(write, lock.clone());
     let pid = writer.id();
     kill(writer);
     for result in [lock.read(), lock.try_read(), lock.read_timeout(PATIENCE)] {
@@ -211,7 +214,7 @@ fn a_writer_that_dies_is_told_and_one_that_waits_is_not() {
     drop(guard);
     assert_eq!(lock.read().unwrap().get(), EMPTY);
 
-    kill(started(write, &lock));
+    kill(started(write, lock.clone()));
     lock.recover().unwrap().give_up();
     assert!(matches!(lock.read(), Err(LockError::GivenUp { .. })));
     assert!(matches!(lock.recover(), Err(LockError::GivenUp { .. })));

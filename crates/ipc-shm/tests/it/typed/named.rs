@@ -10,7 +10,9 @@ use ipc_pipe::{Duplex, Receiver, Sender, duplex, pipe};
 use ipc_process::Process;
 use ipc_shm::{Array, Mutex, RwLock, Value};
 use ipc_sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, OpenError, ReentrantLock, Semaphore};
-use ipc_testkit::{PATIENCE, eventually, watchdog};
+use ipc_testkit::messages::echo;
+use ipc_testkit::processes::{done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, eventually, watchdog};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -454,7 +456,7 @@ fn handles_of_named_objects_are_sent_to_workers() {
             ready(&mut up);
             park();
         }
-        kill(started(hold, &all.2));
+        kill(started(hold, all.2.clone()));
         let opened = Mutex::<[u64; 2]>::open("m").unwrap();
         assert!(matches!(opened.lock(), Err(ipc_sync::LockError::OwnerDied { .. })));
         opened.recover().unwrap().repaired();

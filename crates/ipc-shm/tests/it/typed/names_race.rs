@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use ipc_process::Process;
 use ipc_shm::{Array, Value};
 use ipc_sync::{Event, Lock, OpenError};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::processes::{done, kill};
 use ipc_testkit::watchdog;
 
 use super::tools::*;
@@ -14,7 +16,7 @@ type Token = [u64; 1000];
 
 /// Nobody else ever makes this one.
 fn token(numbers: &mut Numbers) -> Token {
-    [u64::from(std::process::id()) << 40 | numbers.next() >> 24; 1000]
+    [u64::from(std::process::id()) << 40 | numbers.any() >> 24; 1000]
 }
 
 fn is_whole(token: &Token) -> bool {
@@ -77,7 +79,7 @@ fn twenty_processes_agree_on_one_object() {
             let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
             let time = Duration::from_millis(900);
             let workers: Vec<_> = (0..count)
-                .map(|_| Process::spawn(contend, (start.clone(), numbers.next(), time)).unwrap())
+                .map(|_| Process::spawn(contend, (start.clone(), numbers.any(), time)).unwrap())
                 .collect();
             start.set();
             let mut all = [0; 4];
@@ -129,7 +131,7 @@ fn the_killed_leave_no_names() {
         let start = Instant::now();
         let (mut rounds, mut left) = (0, 0);
         while start.elapsed() < Duration::from_millis(1500) {
-            let workers: Vec<_> = (0..3).map(|_| Process::spawn(churn, (numbers.next(),)).unwrap()).collect();
+            let workers: Vec<_> = (0..3).map(|_| Process::spawn(churn, (numbers.any(),)).unwrap()).collect();
             std::thread::sleep(Duration::from_micros(3000 + numbers.below(12_000)));
             workers.into_iter().for_each(kill);
             left += count();

@@ -2,10 +2,10 @@
 
 use ipc_process::Process;
 use ipc_shm::{Array, Mutex, RwLock, Value};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::processes::done;
 use ipc_testkit::watchdog;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-use super::tools::*;
 
 #[test]
 fn a_histogram_that_workers_share() {

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use ipc_process::Process;
 use ipc_shm::{Bits, Number, Plain, Value};
 use ipc_sync::LockError;
-use ipc_testkit::{PATIENCE, watchdog};
+use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::{echo, taken_for};
+use ipc_testkit::processes::{done, kill, park, ready, started};
+use ipc_testkit::{PATIENCE, SHORT, watchdog};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::tools::*;
@@ -122,7 +125,7 @@ macro_rules! model {
                 for _ in 0..3000 {
                     let n = match numbers.below(8) {
                         edge @ 0..6 => edges[edge as usize],
-                        _ => numbers.next() as $type,
+                        _ => numbers.any() as $type,
                     };
                     let (mine, theirs) = match numbers.below(11) {
                         0 => (value.fetch_add(n), model.fetch_add(n, Relaxed)),
@@ -264,7 +267,7 @@ fn hold<T: Plain>(value: Value<T>, mut up: ipc_pipe::Sender<u32>) {
 fn a_lock_that_is_held() {
     let _watchdog = watchdog("a_lock_that_is_held");
     let (word, large) = (Value::new(5_u32).unwrap(), Value::new([5_u32; 3]).unwrap());
-    let holders = (started(hold::<u32>, &word), started(hold::<[u32; 3]>, &large));
+    let holders = (started(hold::<u32>, word.clone()), started(hold::<[u32; 3]>, large.clone()));
     assert!(matches!(word.try_lock().map(drop), Err(LockError::WouldBlock)));
     assert!(matches!(large.try_lock().map(drop), Err(LockError::WouldBlock)));
     let start = Instant::now();
@@ -330,7 +333,7 @@ impl Agree for [u8; 7] {
 fn write<T: Agree + PartialEq + Debug>(value: Value<T>, scratch: Scratch, seed: u64) {
     let mut numbers = Numbers(seed | 1);
     while goes_on(&scratch) {
-        let next = T::made(numbers.next());
+        let next = T::made(numbers.any());
         let before = match numbers.below(4) {
             0 => value.swap(next).unwrap(),
             1 => value.update(|_| next).unwrap(),
