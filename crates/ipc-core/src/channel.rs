@@ -76,6 +76,14 @@ pub enum SendError {
     /// Nobody else has the channel, neither another process nor another thread, and so nobody could ever make room.
     #[error("nobody else has this channel who could make room")]
     Abandoned,
+    /// The message could not be encoded as the other end wants it; nothing was sent.
+    #[error("the message could not be encoded as {format}")]
+    Foreign {
+        /// What the other end reads.
+        format: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The system reported something else.
     #[error("sending failed")]
     Io(#[source] io::Error),
@@ -105,6 +113,7 @@ impl Classify for SendError {
             SendError::Handles { .. } => ErrorKind::Unsupported,
             SendError::Moved => ErrorKind::Moved,
             SendError::Abandoned => ErrorKind::Abandoned,
+            SendError::Foreign { .. } => ErrorKind::Encode,
             SendError::Io(error) => ErrorKind::of_io(error),
         }
     }
@@ -188,6 +197,14 @@ pub enum RecvError {
     /// Nobody else has the channel, neither another process nor another thread, and so nobody could ever send.
     #[error("nobody else has this channel who could send")]
     Abandoned,
+    /// The message is not what it should be in the format of the other end. It is gone; the ones after it are not.
+    #[error("a message could not be decoded from {format}")]
+    Foreign {
+        /// What the other end writes.
+        format: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The system reported something else.
     #[error("receiving failed")]
     Io(#[source] io::Error),
@@ -222,6 +239,7 @@ impl Classify for RecvError {
             RecvError::Mismatch(_) => ErrorKind::Mismatch,
             RecvError::Moved => ErrorKind::Moved,
             RecvError::Abandoned => ErrorKind::Abandoned,
+            RecvError::Foreign { .. } => ErrorKind::Decode,
             RecvError::Io(error) => ErrorKind::of_io(error),
         }
     }

@@ -129,6 +129,89 @@ impl Header {
     }
 }
 
+/// How frames are laid out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// As the [module](self) shows.
+    #[default]
+    Frames,
+    /// As CPython's `multiprocessing.connection` does it: nothing but a length before bytes.
+    ///
+    /// ```text
+    ///  | length i32 BE | payload |        | ff ff ff ff | length u64 BE | payload |
+    /// ```
+    Lengths,
+}
+
+/// The longest header of any layout.
+pub const HEADER_LEN_MAX: usize = 12;
+
+impl Layout {
+    /// The header at the front of a stream, and its length, if it has arrived.
+    ///
+    /// # Errors
+    /// Each variant of [`FrameError`].
+    #[inline]
+    pub fn parse(self, bytes: &[u8], frame_len_max: usize) -> Result<Option<(Header, usize)>, FrameError> {
+        match self {
+            Layout::Frames => match bytes.first_chunk() {
+                Some(header) => Ok(Some((Header::parse(*header, frame_len_max)?, HEADER_LEN))),
+                None => Ok(None),
+            },
+            Layout::Lengths => parse_length(bytes, frame_len_max),
+        }
+    }
+
+    /// Puts the header of a payload behind what is in `into`. Without a kind and handles in the layout those are not said.
+    ///
+    /// # Errors
+    /// As of [`Header::new`].
+    pub fn put(
+        self,
+        kind: FrameKind,
+        len: usize,
+        handles: usize,
+        frame_len_max: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        let header = Header::new(kind, len, handles, frame_len_max)?;
+        match (self, i32::try_from(len)) {
+            (Layout::Frames, _) => into.extend_from_slice(&header.to_bytes()),
+            (Layout::Lengths, Ok(len)) => into.extend_from_slice(&len.to_be_bytes()),
+            (Layout::Lengths, Err(_)) => {
+                into.extend_from_slice(&(-1_i32).to_be_bytes());
+                into.extend_from_slice(&(len as u64).to_be_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn parse_length(bytes: &[u8], frame_len_max: usize) -> Result<Option<(Header, usize)>, FrameError> {
+    let Some((first, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let (len, header_len) = match i32::from_be_bytes(*first) {
+        -1 => match rest.first_chunk() {
+            Some(len) => (u64::from_be_bytes(*len), 12),
+            None => return Ok(None),
+        },
+        negative if negative < 0 => {
+            let mut shown = [0; HEADER_LEN];
+            shown[..4].copy_from_slice(first);
+            return Err(FrameError::NotAFrame(shown));
+        }
+        len => (len as u64, 4),
+    };
+    let limit = frame_len_max.min(u32::MAX as usize);
+    match u32::try_from(len) {
+        Ok(payload_len) if len <= limit as u64 => {
+            Ok(Some((Header { payload_len, handles: 0, kind: FrameKind::Bytes }, header_len)))
+        }
+        _ => Err(FrameError::TooLong { len, limit }),
+    }
+}
+
 /// Cuts a stream of bytes into frames. It holds what was read and not yet taken: a reader that asks the system for
 /// as much as fits gets many small frames with one call.
 ///
@@ -155,9 +238,10 @@ pub struct FrameDecoder {
     buf: Vec<u8>,
     start: usize,
     end: usize,
-    /// The header at `start`, once it was parsed.
-    header: Option<Header>,
+    /// The header at `start`, and its length, once it was parsed.
+    header: Option<(Header, usize)>,
     frame_len_max: usize,
+    layout: Layout,
 }
 
 /// What one read asks for at least, and what a decoder keeps when it is empty.
@@ -177,6 +261,23 @@ impl FrameDecoder {
         FrameDecoder { end: bytes.len(), buf: bytes, frame_len_max, ..Default::default() }
     }
 
+    /// The same decoder for frames of another layout, before any have come.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// How many bytes of the frame at hand are still to come, as far as is known; 0 if nothing of one is here.
+    pub fn missing(&self) -> usize {
+        let here = self.end - self.start;
+        let whole = match self.layout.parse(self.buffered(), usize::MAX) {
+            Ok(Some((header, header_len))) => header_len + header.payload_len as usize,
+            _ => HEADER_LEN,
+        };
+        if here == 0 { 0 } else { whole.saturating_sub(here).max(1) }
+    }
+
     /// Changes the longest payload that is accepted, for frames whose header has not been looked at.
     pub fn set_frame_len_max(&mut self, frame_len_max: usize) {
         self.frame_len_max = frame_len_max;
@@ -194,25 +295,30 @@ impl FrameDecoder {
     /// What is wrong with its header; the stream is of no use after that, and every further call says the same.
     #[inline]
     pub fn frame(&mut self) -> Result<Option<Header>, FrameError> {
-        let Some(header) = self.header()? else { return Ok(None) };
-        let whole = self.end - self.start >= HEADER_LEN + header.payload_len as usize;
+        let Some((header, header_len)) = self.look()? else { return Ok(None) };
+        let whole = self.end - self.start >= header_len + header.payload_len as usize;
         Ok(whole.then_some(header))
     }
 
     /// Whether what has arrived is exactly one frame.
     #[inline]
     pub fn holds_one(&self) -> bool {
-        match self.buffered().first_chunk::<4>() {
-            Some(len) => self.end - self.start == HEADER_LEN + u32::from_le_bytes(*len) as usize,
-            None => false,
+        match (self.layout, self.buffered().first_chunk::<4>()) {
+            (Layout::Frames, Some(len)) => {
+                self.end - self.start == HEADER_LEN + u32::from_le_bytes(*len) as usize
+            }
+            (Layout::Lengths, Some(len)) => self.end - self.start == 4 + u32::from_be_bytes(*len) as usize,
+            (_, None) => false,
         }
     }
 
     /// Whether [`FrameDecoder::frame`] would return a frame or an error: what a wait asks, by shared reference.
     pub fn is_ready(&self) -> bool {
-        let Some(bytes) = self.buffered().first_chunk() else { return false };
-        match Header::parse(*bytes, self.frame_len_max) {
-            Ok(header) => self.end - self.start >= HEADER_LEN + header.payload_len as usize,
+        match self.layout.parse(self.buffered(), self.frame_len_max) {
+            Ok(Some((header, header_len))) => {
+                self.end - self.start >= header_len + header.payload_len as usize
+            }
+            Ok(None) => false,
             Err(_) => true,
         }
     }
@@ -223,10 +329,13 @@ impl FrameDecoder {
     /// As [`FrameDecoder::frame`].
     #[inline]
     pub fn header(&mut self) -> Result<Option<Header>, FrameError> {
-        if self.header.is_none()
-            && let Some(bytes) = self.buffered().first_chunk()
-        {
-            self.header = Some(Header::parse(*bytes, self.frame_len_max)?);
+        Ok(self.look()?.map(|(header, _)| header))
+    }
+
+    #[inline]
+    fn look(&mut self) -> Result<Option<(Header, usize)>, FrameError> {
+        if self.header.is_none() {
+            self.header = self.layout.parse(self.buffered(), self.frame_len_max)?;
         }
         Ok(self.header)
     }
@@ -234,8 +343,8 @@ impl FrameDecoder {
     /// The payload of the frame at hand as far as it has arrived; empty before its header has.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        let Some(header) = self.header else { return &[] };
-        let from = self.start + HEADER_LEN;
+        let Some((header, header_len)) = self.header else { return &[] };
+        let from = self.start + header_len;
         &self.buf[from..self.end.min(from + header.payload_len as usize)]
     }
 
@@ -243,8 +352,8 @@ impl FrameDecoder {
     /// arrived yet; the caller reads them itself, past this decoder (straight to where they are wanted).
     #[inline]
     pub fn consume(&mut self) -> usize {
-        let Some(header) = self.header.take() else { return 0 };
-        let len = HEADER_LEN + header.payload_len as usize;
+        let Some((header, header_len)) = self.header.take() else { return 0 };
+        let len = header_len + header.payload_len as usize;
         let here = len.min(self.end - self.start);
         self.start += here;
         if self.start == self.end {
@@ -278,8 +387,8 @@ impl FrameDecoder {
     fn make_space(&mut self) {
         let have = self.end - self.start;
         let want = match self.header {
-            Some(header) => HEADER_LEN + header.payload_len as usize,
-            None => HEADER_LEN,
+            Some((header, header_len)) => header_len + header.payload_len as usize,
+            None => HEADER_LEN_MAX,
         };
         if self.start > 0 && (self.start + want > self.buf.len() || self.end == self.buf.len()) {
             self.buf.copy_within(self.start..self.end, 0);
@@ -390,5 +499,43 @@ mod tests {
         }
         decoder.consume();
         assert!(decoder.space().len() <= READ_AHEAD);
+    }
+
+    #[test]
+    fn lengths_alone_in_both_forms_and_what_is_none() {
+        let mut stream = Vec::new();
+        Layout::Lengths.put(FrameKind::Bytes, 3, 0, 100, &mut stream).unwrap();
+        assert_eq!(stream, [0, 0, 0, 3]);
+        stream.extend(b"abc");
+        // The long form of a short length.
+        stream.extend([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 2]);
+        stream.extend(b"de");
+        let mut decoder = FrameDecoder::new(100).layout(Layout::Lengths);
+        let mut seen = Vec::new();
+        for (at, byte) in stream.iter().enumerate() {
+            assert_eq!(decoder.missing() == 0, decoder.buffered().is_empty(), "at {at}");
+            decoder.space()[0] = *byte;
+            decoder.filled(1);
+            if decoder.frame().unwrap().is_some() {
+                assert!(decoder.is_ready());
+                seen.push(decoder.payload().to_vec());
+                decoder.consume();
+            }
+        }
+        assert_eq!(seen, [&b"abc"[..], b"de"]);
+
+        for (bytes, error) in [
+            (&[0xff, 0xff, 0xff, 0xfe][..], FrameError::NotAFrame([0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 0])),
+            (&[0, 0, 0, 101], FrameError::TooLong { len: 101, limit: 100 }),
+            (
+                &[0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0],
+                FrameError::TooLong { len: 1 << 56, limit: 100 },
+            ),
+        ] {
+            let mut decoder = FrameDecoder::new(100).layout(Layout::Lengths);
+            decoder.space()[..bytes.len()].copy_from_slice(bytes);
+            decoder.filled(bytes.len());
+            assert_eq!(decoder.frame(), Err(error));
+        }
     }
 }

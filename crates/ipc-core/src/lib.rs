@@ -4,6 +4,7 @@
 pub mod channel;
 mod codec;
 mod error;
+mod fd;
 pub mod fingerprint;
 pub mod frame;
 pub mod handle;
@@ -13,6 +14,7 @@ mod value;
 pub use channel::{Channel, RecvError, SendAllError, SendError};
 pub use codec::{Codec, DecodeError, EncodeError};
 pub use error::{Classify, Error, ErrorKind};
+pub use fd::Fd;
 pub use fingerprint::{Fingerprint, Mismatch, Schema};
 pub use frame::FrameError;
 pub use limits::Limits;

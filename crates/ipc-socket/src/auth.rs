@@ -236,11 +236,6 @@ impl Handshake {
         Handshake { role, key, state, ours, theirs: [0; HELLO_LEN] }
     }
 
-    /// Whether the peer has said anything that makes sense so far.
-    pub(crate) fn has_begun(&self) -> bool {
-        !matches!(self.state, State::SayHello | State::AwaitHello)
-    }
-
     /// What is to be done next, with what the peer has said if that was asked for.
     pub(crate) fn next(&mut self, received: Option<&[u8]>) -> Result<Step, AuthError> {
         let step = self.step(received);

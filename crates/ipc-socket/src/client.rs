@@ -3,7 +3,7 @@
 use ipc_stream::Transport;
 
 use crate::address::{Address, Carrier};
-use crate::auth::{AuthError, Handshake, Role};
+use crate::auth::{AuthError, Role};
 use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::dial::{self, ConnectError};
@@ -32,9 +32,9 @@ pub(crate) fn connect(address: &Address, options: &Options) -> Result<Connection
     let fd = dial::connect(address, &options.dial())?;
     let of = |source: HandshakeError| ConnectError::Handshake { address: address.clone(), source };
     let (transport, peer) = about(address.carrier(), &fd, options).map_err(of)?;
-    let machine = Handshake::new(Role::Client, options.key.clone()).map_err(|error| of(error.into()))?;
+    let machine = options.machine(Role::Client).map_err(of)?;
     let fd = Pending::new(fd, machine, options.handshake_deadline()).finish().map_err(of)?;
-    let mut connection = Connection::of(fd, transport, peer);
+    let mut connection = Connection::of(fd, transport, peer, options.python);
     connection.set_limits(options.limits);
     Ok(connection)
 }

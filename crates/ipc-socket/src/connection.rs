@@ -1,9 +1,10 @@
 //! Connections: what two ends do once they know each other.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipc_core::frame::Layout;
 use ipc_core::{Limits, RecvError, SendAllError, SendError};
 use ipc_os::{Readiness, Waitable};
 use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Credentials;
+use crate::python::Object;
 use crate::receiving::{RecvHalf, Step};
 use crate::sending::SendHalf;
 use crate::types::{Control, Questions};
@@ -38,18 +40,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn over(end: Arc<End>, peer: Option<Credentials>) -> Self {
+    /// A connection over a socket that was connected and authenticated.
+    pub(crate) fn of(fd: OwnedFd, transport: Transport, peer: Option<Credentials>, python: bool) -> Self {
+        let layout = if python { Layout::Lengths } else { Layout::Frames };
+        let end = End::new(fd, transport, Part::Whole);
         let questions = Arc::<Questions>::default();
         Connection {
-            sending: SendHalf::new(Tx::new(Arc::clone(&end)), Arc::clone(&questions)),
-            receiving: RecvHalf::new(Rx::new(end), questions),
+            sending: SendHalf::new(Tx::with_layout(Arc::clone(&end), layout), Arc::clone(&questions), python),
+            receiving: RecvHalf::new(Rx::with_layout(end, layout), questions, python),
             peer,
         }
-    }
-
-    /// A connection over a socket that was connected and authenticated.
-    pub(crate) fn of(fd: std::os::fd::OwnedFd, transport: Transport, peer: Option<Credentials>) -> Self {
-        Connection::over(End::new(fd, transport, Part::Whole), peer)
     }
 
     /// Who is at the other end of a Unix socket; `None` for connections of the network.
@@ -234,6 +234,22 @@ impl Connection {
         messages: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
     ) -> Result<usize, SendAllError> {
         self.sending.send_all(messages)
+    }
+
+    /// Sends a value to CPython, as it is: tuples, sets and all. See [`SendHalf::send_object`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_object(&mut self, object: &Object) -> Result<(), SendError> {
+        self.sending.send_object(object)
+    }
+
+    /// Receives a value from CPython, whatever it is. See [`RecvHalf::recv_object`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_object(&mut self) -> Result<Object, RecvError> {
+        self.receiving.recv_object()
     }
 
     /// Sends bytes as they are, waiting for room. See [`SendHalf::send_bytes`].

@@ -5,11 +5,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use ipc_core::frame::{FrameKind, HEADER_LEN, Header};
+use ipc_core::frame::{FrameKind, HEADER_LEN_MAX, Layout};
 use ipc_core::{Classify, ErrorKind, FrameError};
 use ipc_os::socket::{self, Mode};
 
-use crate::auth::{AuthError, Handshake, MESSAGE_MAX, Step};
+use crate::auth::{AuthError, Handshake, Step};
+use crate::python::auth as python;
+
+/// No message of a handshake is longer.
+const MESSAGE_MAX: usize = python::MESSAGE_LEN_MAX;
+const _: () = assert!(MESSAGE_MAX >= crate::auth::MESSAGE_MAX);
 
 /// Why a connection did not come about after it had been accepted.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +23,9 @@ pub enum HandshakeError {
     /// The two do not trust each other, or do not understand each other.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The same, in CPython's protocol.
+    #[error(transparent)]
+    Python(#[from] python::AuthError),
     /// The peer did not say in time what it had to say.
     #[error("the other end did not answer in time; does it speak this protocol, and want a key?")]
     Timeout,
@@ -36,6 +44,7 @@ impl Classify for HandshakeError {
     fn kind(&self) -> ErrorKind {
         match self {
             HandshakeError::Auth(error) => error.kind(),
+            HandshakeError::Python(error) => error.kind(),
             HandshakeError::Timeout => ErrorKind::Timeout,
             HandshakeError::Disconnected => ErrorKind::Disconnected,
             HandshakeError::Frame(error) => error.kind(),
@@ -55,14 +64,53 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
+/// What is said in a handshake.
+#[derive(Debug)]
+pub(crate) enum Machine {
+    Native(Handshake),
+    Python(python::Auth),
+    /// CPython's without a key: nothing is said.
+    Nothing,
+}
+
+impl Machine {
+    fn next(&mut self, received: Option<&[u8]>) -> Result<Step, HandshakeError> {
+        match self {
+            Machine::Native(machine) => Ok(machine.next(received)?),
+            Machine::Python(machine) => Ok(match machine.next(received)? {
+                python::Step::Send(message) => Step::Send(message),
+                python::Step::Receive => Step::Receive,
+                python::Step::Done => Step::Done,
+            }),
+            Machine::Nothing => Ok(Step::Done),
+        }
+    }
+
+    fn layout(&self) -> Layout {
+        match self {
+            Machine::Native(_) => Layout::Frames,
+            Machine::Python(_) | Machine::Nothing => Layout::Lengths,
+        }
+    }
+
+    /// What its frames are.
+    fn kind(&self) -> FrameKind {
+        match self {
+            Machine::Native(_) => FrameKind::Control,
+            Machine::Python(_) | Machine::Nothing => FrameKind::Bytes,
+        }
+    }
+}
+
 /// A socket whose handshake is under way.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) fd: OwnedFd,
-    machine: Handshake,
+    machine: Machine,
     /// What has come of the message that is due.
-    buf: [u8; HEADER_LEN + MESSAGE_MAX],
+    buf: [u8; HEADER_LEN_MAX + MESSAGE_MAX],
     filled: usize,
+    has_heard: bool,
     pub(crate) deadline: Instant,
 }
 
@@ -75,13 +123,13 @@ pub(crate) enum Progress {
 }
 
 impl Pending {
-    pub(crate) fn new(fd: OwnedFd, machine: Handshake, deadline: Instant) -> Self {
-        Pending { fd, machine, buf: [0; HEADER_LEN + MESSAGE_MAX], filled: 0, deadline }
+    pub(crate) fn new(fd: OwnedFd, machine: Machine, deadline: Instant) -> Self {
+        Pending { fd, machine, buf: [0; HEADER_LEN_MAX + MESSAGE_MAX], filled: 0, has_heard: false, deadline }
     }
 
     /// Whether the peer has said anything that makes sense so far.
     pub(crate) fn has_begun(&self) -> bool {
-        self.machine.has_begun()
+        self.has_heard
     }
 
     /// Goes on as far as it can without waiting.
@@ -100,9 +148,11 @@ impl Pending {
                     return Err(error.into());
                 }
                 Step::Receive => match self.receive()? {
-                    Some(len) => {
+                    Some((from, len)) => {
                         self.filled = 0;
-                        self.machine.next(Some(&self.buf[HEADER_LEN..HEADER_LEN + len]))?
+                        let step = self.machine.next(Some(&self.buf[from..from + len]))?;
+                        self.has_heard = true;
+                        step
                     }
                     None if Instant::now() >= self.deadline => return Err(HandshakeError::Timeout),
                     None => return Ok(Progress::Waiting),
@@ -124,9 +174,10 @@ impl Pending {
 
     /// All messages of a handshake together fit into the buffer of any socket: who has no room is no peer.
     fn send(&self, message: &[u8]) -> Result<(), HandshakeError> {
-        let header = Header::new(FrameKind::Control, message.len(), 0, MESSAGE_MAX);
-        let header = header.map_err(HandshakeError::Frame)?.to_bytes();
-        let frame = [&header[..], message].concat();
+        let (layout, kind) = (self.machine.layout(), self.machine.kind());
+        let mut frame = Vec::new();
+        layout.put(kind, message.len(), 0, MESSAGE_MAX, &mut frame).map_err(HandshakeError::Frame)?;
+        frame.extend_from_slice(message);
         match socket::send(self.fd.as_fd(), &frame, Mode::Try) {
             Ok(count) if count == frame.len() => Ok(()),
             Ok(_) => Err(HandshakeError::Timeout),
@@ -135,13 +186,14 @@ impl Pending {
         }
     }
 
-    /// The length of the message that is due, once all of it is here.
-    fn receive(&mut self) -> Result<Option<usize>, HandshakeError> {
+    /// Where the message that is due begins, and its length, once all of it is here.
+    fn receive(&mut self) -> Result<Option<(usize, usize)>, HandshakeError> {
         loop {
             let want = match self.header()? {
-                None => HEADER_LEN,
-                Some(len) if self.filled == HEADER_LEN + len => return Ok(Some(len)),
-                Some(len) => HEADER_LEN + len,
+                // As much as any header has at least: not a byte of what follows the handshake is read.
+                None => self.filled + 4 - self.filled % 4,
+                Some((from, len)) if self.filled == from + len => return Ok(Some((from, len))),
+                Some((from, len)) => from + len,
             };
             // Descriptors from somebody unknown are closed at once.
             let mut unwanted = VecDeque::new();
@@ -155,12 +207,14 @@ impl Pending {
         }
     }
 
-    fn header(&self) -> Result<Option<usize>, HandshakeError> {
-        let Some(bytes) = self.buf[..self.filled].first_chunk() else { return Ok(None) };
-        let header = Header::parse(*bytes, MESSAGE_MAX).map_err(HandshakeError::Frame)?;
-        match header.kind {
-            FrameKind::Control if header.handles == 0 => Ok(Some(header.payload_len as usize)),
-            _ => Err(AuthError::Protocol("a frame that is no part of a handshake").into()),
+    fn header(&self) -> Result<Option<(usize, usize)>, HandshakeError> {
+        let parsed = self.machine.layout().parse(&self.buf[..self.filled], MESSAGE_MAX);
+        match parsed.map_err(HandshakeError::Frame)? {
+            None => Ok(None),
+            Some((header, from)) if header.kind == self.machine.kind() && header.handles == 0 => {
+                Ok(Some((from, header.payload_len as usize)))
+            }
+            Some(_) => Err(AuthError::Protocol("a frame that is no part of a handshake").into()),
         }
     }
 }

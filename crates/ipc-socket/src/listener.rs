@@ -9,7 +9,7 @@ use ipc_os::{Readiness, Waitable, wait};
 use ipc_stream::Transport;
 
 use crate::address::Address;
-use crate::auth::{AuthError, Handshake, Role};
+use crate::auth::Role;
 use crate::bind::{BindError, Bound, TakeError};
 use crate::client::about;
 use crate::connection::Connection;
@@ -171,9 +171,9 @@ impl Listener {
                 Ok(about) => about,
                 Err(source) => return failed(from, source),
             };
-            let machine = match Handshake::new(Role::Listener, self.options.key.clone()) {
+            let machine = match self.options.machine(Role::Listener) {
                 Ok(machine) => machine,
-                Err(error) => return failed(from, AuthError::into(error)),
+                Err(source) => return failed(from, source),
             };
             let pending = Pending::new(fd, machine, self.options.handshake_deadline());
             self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
@@ -199,7 +199,7 @@ impl Listener {
                 Ok(Progress::Done) => {
                     let Arriving { pending, transport, peer, from, .. } = self.pending.remove(at);
                     self.last = Some(Last { from });
-                    let mut connection = Connection::of(pending.fd, transport, peer);
+                    let mut connection = Connection::of(pending.fd, transport, peer, self.options.python);
                     connection.set_limits(self.options.limits);
                     return Ok(Some(connection));
                 }
@@ -213,7 +213,8 @@ impl Listener {
     }
 
     fn wait(&self, deadline: Option<Instant>, now: Instant) -> io::Result<()> {
-        let fds: Vec<BorrowedFd<'_>> = self.pending.iter().map(|arriving| arriving.pending.fd.as_fd()).collect();
+        let fds: Vec<BorrowedFd<'_>> =
+            self.pending.iter().map(|arriving| arriving.pending.fd.as_fd()).collect();
         let mut sources: Vec<&dyn Waitable> = fds.iter().map(|fd| fd as &dyn Waitable).collect();
         let mut first = self.pending.iter().map(|arriving| arriving.pending.deadline).chain(deadline).min();
         let listener = self.bound.as_fd();

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use ipc_core::Limits;
 
 use crate::address::Address;
-use crate::auth::Key;
+use crate::auth::{Handshake, Key, Role};
 use crate::bind::{BindError, BindOptions, Bound};
 use crate::client;
 use crate::connection::Connection;
 use crate::dial::{ConnectError, TcpTimes};
+use crate::handshake::{HandshakeError, Machine};
 use crate::listener::Listener;
+use crate::python::auth as python;
 
 /// How to listen, and how to connect: a key, who is let in, how long things may take. Both ends use the same key.
 ///
@@ -42,6 +44,8 @@ pub struct Options {
     retry: bool,
     unprotected: bool,
     mode: u32,
+    pub(crate) python: bool,
+    legacy_md5: bool,
     pub(crate) limits: Limits,
 }
 
@@ -55,6 +59,8 @@ impl Default for Options {
             retry: false,
             unprotected: false,
             mode: 0o600,
+            python: false,
+            legacy_md5: false,
             limits: Limits::default(),
         }
     }
@@ -117,6 +123,23 @@ impl Options {
         self
     }
 
+    /// Speaks as CPython's `multiprocessing.connection` does, which then can be at the other end, without any change:
+    /// [`send`](Connection::send) writes pickles, [`recv`](Connection::recv) reads them if they are
+    /// [plain data](crate::python), and bytes are Python's `send_bytes` and `recv_bytes`.
+    #[must_use]
+    pub fn python(mut self) -> Self {
+        self.python = true;
+        self
+    }
+
+    /// Lets the key be proven by HMAC-MD5, which is all that CPython up to 3.11 knows. It counts for
+    /// [`python`](Self::python) alone.
+    #[must_use]
+    pub fn allow_legacy_md5(mut self) -> Self {
+        self.legacy_md5 = true;
+        self
+    }
+
     /// The limits of connections.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -165,6 +188,19 @@ impl Options {
             loopback_only: self.is_closed(),
             tcp: TcpTimes::default(),
         }
+    }
+
+    /// What is said in a handshake.
+    pub(crate) fn machine(&self, role: Role) -> Result<Machine, HandshakeError> {
+        if !self.python {
+            return Ok(Machine::Native(Handshake::new(role, self.key.clone())?));
+        }
+        let Some(key) = &self.key else { return Ok(Machine::Nothing) };
+        let options = python::Options::new().allow_legacy_md5(self.legacy_md5);
+        Ok(Machine::Python(match role {
+            Role::Client => python::Auth::client(key.bytes(), options),
+            Role::Listener => python::Auth::listener(key.bytes(), options),
+        }))
     }
 
     /// When a handshake that begins now has to be over.

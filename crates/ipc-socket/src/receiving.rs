@@ -10,6 +10,7 @@ use ipc_core::{Codec, Fingerprint, Limits, RecvError, Schema, handle};
 use ipc_stream::{Rx, Until};
 use serde::de::DeserializeOwned;
 
+use crate::python::{Object, from_object, pickle};
 use crate::types::{Control, Questions, Structures, Types};
 
 /// The half of a [`Connection`](crate::Connection) that receives; [there](crate::Connection) is what is promised.
@@ -24,6 +25,8 @@ pub struct RecvHalf {
     held: VecDeque<Held>,
     /// What ended a look beyond them.
     failed: Option<RecvError>,
+    /// CPython is at the other end.
+    python: bool,
 }
 
 #[derive(Debug)]
@@ -43,7 +46,7 @@ pub(crate) enum Step<T> {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(rx: Rx, questions: Arc<Questions>) -> Self {
+    pub(crate) fn new(rx: Rx, questions: Arc<Questions>, python: bool) -> Self {
         RecvHalf {
             rx,
             codec: Codec::default(),
@@ -52,12 +55,17 @@ impl RecvHalf {
             structures: Structures::default(),
             held: VecDeque::new(),
             failed: None,
+            python,
         }
     }
 
     /// One look for a message.
     #[inline]
     pub(crate) fn step<T: DeserializeOwned>(&mut self, until: Until) -> Result<Step<T>, RecvError> {
+        if self.python {
+            let object = self.object_until(until)?;
+            return from_object(object).map(Step::Got).map_err(no_pickle);
+        }
         let id = self.types.id::<T>();
         if !self.is_clear() {
             return self.step_held(id);
@@ -66,6 +74,23 @@ impl RecvHalf {
             Some(message) => Ok(Step::Got(message)),
             None => self.step_other(id, until),
         }
+    }
+
+    fn object_until(&mut self, until: Until) -> Result<Object, RecvError> {
+        if !self.python {
+            return Err(no_pickle("the other end speaks this crate's own protocol: use `recv`"));
+        }
+        let pickle = self.rx.recv_bytes(until)?;
+        pickle::decode(&pickle, self.codec.limits()).map_err(no_pickle)
+    }
+
+    /// Receives a value from CPython, whatever it is, waiting for it.
+    ///
+    /// # Errors
+    /// [`RecvError::Foreign`] for what is no [plain data](crate::python): it is gone, the next ones are not. Also if the
+    /// connection is not [CPython's](crate::Options::python). Else as of [`recv`](Self::recv).
+    pub fn recv_object(&mut self) -> Result<Object, RecvError> {
+        self.object_until(Until::Forever)
     }
 
     fn is_clear(&self) -> bool {
@@ -313,6 +338,12 @@ impl RecvHalf {
         self.codec = Codec::new(limits);
         self.rx.set_limits(limits);
     }
+}
+
+/// What is no plain data of Python's, or not of that type.
+#[cold]
+fn no_pickle(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RecvError {
+    RecvError::Foreign { format: "a pickle", source: source.into() }
 }
 
 /// So many frames are held while an answer is waited for.

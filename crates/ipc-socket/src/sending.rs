@@ -8,6 +8,7 @@ use ipc_core::{Limits, SendAllError, SendError};
 use ipc_stream::{Tx, Until};
 use serde::{Deserialize, Serialize};
 
+use crate::python::{Object, pickle, to_object};
 use crate::types::{Control, Questions, Types};
 
 /// The half of a [`Connection`](crate::Connection) that sends; [there](crate::Connection) is what is promised. Dropped, it
@@ -17,23 +18,48 @@ pub struct SendHalf {
     pub(crate) tx: Tx,
     types: Types,
     questions: Arc<Questions>,
+    /// CPython is at the other end.
+    python: bool,
+}
+
+/// What is no plain data for Python.
+#[cold]
+fn no_pickle(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SendError {
+    SendError::Foreign { format: "a pickle", source: source.into() }
 }
 
 /// A batch goes out when so many bytes have come together.
 const FULL: usize = 32 << 10;
 
 impl SendHalf {
-    pub(crate) fn new(tx: Tx, questions: Arc<Questions>) -> Self {
-        SendHalf { tx, types: Types::default(), questions }
+    pub(crate) fn new(tx: Tx, questions: Arc<Questions>, python: bool) -> Self {
+        SendHalf { tx, types: Types::default(), questions, python }
     }
 
     #[inline]
-    fn put<T: Serialize + Deserialize<'static>>(&mut self, message: &T, until: Until) -> Result<(), SendError> {
+    fn put<T: Serialize + Deserialize<'static>>(
+        &mut self,
+        message: &T,
+        until: Until,
+    ) -> Result<(), SendError> {
+        if self.python {
+            let object = to_object(message).map_err(no_pickle)?;
+            return self.put_object(&object, until);
+        }
         let id = self.types.id::<T>();
         if self.questions.any() {
             self.answer(until)?;
         }
         self.tx.send_behind(&id.to_le_bytes(), message, until)
+    }
+
+    fn put_object(&mut self, object: &Object, until: Until) -> Result<(), SendError> {
+        if !self.python {
+            return Err(no_pickle("the other end speaks this crate's own protocol: use `send`"));
+        }
+        let mut pickle = Vec::new();
+        pickle::encode(object, &mut pickle).map_err(no_pickle)?;
+        self.tx.send_bytes(&pickle, until)
     }
 
     fn put_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
@@ -95,9 +121,16 @@ impl SendHalf {
         &mut self,
         messages: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
     ) -> Result<usize, SendAllError> {
-        let id = self.types.id::<T>().to_le_bytes();
         let mut sent = 0;
-        let mut put = |tx: &mut Tx| {
+        if self.python {
+            for message in messages {
+                self.send(message.borrow()).map_err(|source| SendAllError { sent, source })?;
+                sent += 1;
+            }
+            return Ok(sent);
+        }
+        let id = self.types.id::<T>().to_le_bytes();
+        let put = |tx: &mut Tx| {
             tx.begin_batch()?;
             for message in messages {
                 tx.batch(&id, message.borrow(), FULL)?;
@@ -112,6 +145,14 @@ impl SendHalf {
             Ok(()) => Ok(sent),
             Err(source) => Err(SendAllError { sent, source }),
         }
+    }
+
+    /// Sends a value to CPython, as it is: tuples, sets and all, waiting for room.
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send); [`SendError::Foreign`] if the connection is not [CPython's](crate::Options::python).
+    pub fn send_object(&mut self, object: &Object) -> Result<(), SendError> {
+        self.put_object(object, Until::Forever)
     }
 
     /// Sends bytes as they are, waiting for room.

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ipc_core::frame::{FrameDecoder, FrameKind, HEADER_LEN, Header};
+use ipc_core::frame::{FrameDecoder, FrameKind, Header, Layout};
 use ipc_core::handle;
 use ipc_core::{Codec, Limits, RecvError};
 use serde::de::DeserializeOwned;
@@ -45,6 +45,13 @@ impl Rx {
     /// For that end.
     pub fn new(end: Arc<End>) -> Self {
         Rx::with_unread(end, Vec::new(), VecDeque::new())
+    }
+
+    /// For an end whose frames are laid out in another way.
+    pub fn with_layout(end: Arc<End>, layout: Layout) -> Self {
+        let mut rx = Rx::new(end);
+        rx.decoder = FrameDecoder::new(rx.codec.limits().frame_len_max).layout(layout);
+        rx
     }
 
     /// An end that arrived with what its last owner had read ahead.
@@ -345,15 +352,10 @@ impl Rx {
     #[cold]
     fn ended(&mut self) -> RecvError {
         self.at_end = true;
-        let here = self.decoder.buffered().len();
-        if here == 0 {
-            return RecvError::Disconnected;
+        match self.decoder.missing() {
+            0 => RecvError::Disconnected,
+            missing => RecvError::Truncated { missing },
         }
-        let whole = match self.decoder.header() {
-            Ok(Some(header)) => HEADER_LEN + header.payload_len as usize,
-            _ => HEADER_LEN,
-        };
-        RecvError::Truncated { missing: whole.saturating_sub(here) }
     }
 
     #[inline]

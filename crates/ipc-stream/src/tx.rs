@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use ipc_core::frame::{FrameKind, HEADER_LEN, Header};
+use ipc_core::frame::{FrameKind, HEADER_LEN, Header, Layout};
 use ipc_core::{Codec, Limits, SendError, handle};
 use ipc_os::socket::{DESCRIPTORS_MAX, Mode};
 use serde::Serialize;
@@ -53,6 +53,7 @@ pub struct Tx {
     /// Where messages are encoded.
     buf: Vec<u8>,
     pending: Option<Box<Pending>>,
+    layout: Layout,
 }
 
 impl Tx {
@@ -69,7 +70,12 @@ impl Tx {
     /// For that end.
     pub fn new(end: Arc<End>) -> Self {
         let codec = Codec::default();
-        Tx { end, codec, buf: Vec::new(), pending: None }
+        Tx { end, codec, buf: Vec::new(), pending: None, layout: Layout::Frames }
+    }
+
+    /// For an end whose frames are laid out in another way: bytes are sent through it, and no messages.
+    pub fn with_layout(end: Arc<End>, layout: Layout) -> Self {
+        Tx { layout, ..Tx::new(end) }
     }
 
     /// An end that arrived with the rest of a frame which its last owner began.
@@ -217,14 +223,13 @@ impl Tx {
         let count = descriptors.len();
         self.check_handles(count)?;
         let len = parts.iter().map(|part| part.len()).sum();
-        let header = Header::new(kind, len, count, self.codec.limits().frame_len_max)?.to_bytes();
+        self.buf.clear();
+        self.layout.put(kind, len, count, self.codec.limits().frame_len_max, &mut self.buf)?;
         if let ([part], Until::Forever, 0) = (parts, until, count)
             && len > COPY_MAX
         {
-            return self.put_gathered(&header, part);
+            return self.put_gathered(part);
         }
-        self.buf.clear();
-        self.buf.extend_from_slice(&header);
         parts.iter().for_each(|part| self.buf.extend_from_slice(part));
         if count == 0 {
             return self.put_buf(until);
@@ -393,20 +398,20 @@ impl Tx {
         Ok(())
     }
 
-    /// A large frame, without copying its payload.
-    fn put_gathered(&mut self, header: &[u8; HEADER_LEN], payload: &[u8]) -> Result<(), SendError> {
-        let total = HEADER_LEN + payload.len();
+    /// A large frame, whose header is in the buffer, without copying its payload.
+    fn put_gathered(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        let header_len = self.buf.len();
+        let total = header_len + payload.len();
         let mut at = 0;
         while at < total {
-            let written = match at.checked_sub(HEADER_LEN) {
+            let written = match at.checked_sub(header_len) {
                 Some(done) => self.end.write(&payload[done..]),
-                None => self.end.write_two(&header[at..], payload),
+                None => self.end.write_two(&self.buf[at..header_len], payload),
             };
             match written {
                 Ok(count) => at += count,
                 Err(error) => {
-                    self.buf.clear();
-                    self.buf.extend_from_slice(header);
+                    self.buf.truncate(header_len);
                     self.buf.extend_from_slice(payload);
                     self.not_written(error, at)?;
                 }

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use ipc_process::Process;
 use ipc_socket::{
-    AcceptError, AuthError, ConnectError, Connection, HandshakeError, Listener, Options, RecvError, SendError,
-    Waitable, wait,
+    AcceptError, AuthError, ConnectError, Connection, HandshakeError, Listener, Options, RecvError,
+    SendError, Waitable, wait,
 };
 use ipc_testkit::{LONG, SHORT, watchdog};
 use serde::{Deserialize, Serialize};
+
+/// The listener's, and the client's.
+type Keys = (Option<&'static [u8]>, Option<&'static [u8]>);
 
 const KEY: &[u8] = b"a key of the tests";
 
@@ -181,7 +184,8 @@ fn two_halves_for_two_threads() {
         let ((mut to_b, mut from_b), (mut to_a, mut from_a)) = (a.split().unwrap(), b.split().unwrap());
         let sums: Vec<u64> = std::thread::scope(|scope| {
             let send = |half: &mut ipc_socket::SendHalf| half.send_all::<u64>(0..10_000_u64).unwrap();
-            let take = |half: &mut ipc_socket::RecvHalf| (0..10_000).map(|_| half.recv::<u64>().unwrap()).sum();
+            let take =
+                |half: &mut ipc_socket::RecvHalf| (0..10_000).map(|_| half.recv::<u64>().unwrap()).sum();
             scope.spawn(move || send(&mut to_b));
             scope.spawn(move || send(&mut to_a));
             let there = scope.spawn(move || take(&mut from_a));
@@ -270,7 +274,7 @@ fn b34_b37_keys_are_checked_on_both_sides() {
         Some(key) => Options::new().authkey(key),
         None => Options::new(),
     };
-    let cases: [(Option<&[u8]>, Option<&[u8]>); 7] = [
+    let cases: [Keys; 7] = [
         (None, None),
         (Some(b""), Some(b"")),
         (Some(KEY), Some(KEY)),
@@ -320,7 +324,9 @@ fn only_some_users_are_let_in() {
             let client = scope.spawn(|| Options::new().connect(address.as_str()));
             match listener.accept_timeout(LONG) {
                 Ok(_) => assert!(is_in),
-                Err(AcceptError::Handshake { source: HandshakeError::Auth(AuthError::User(user)), .. }) => {
+                Err(AcceptError::Handshake {
+                    source: HandshakeError::Auth(AuthError::User(user)), ..
+                }) => {
                     assert!(!is_in && user == me);
                 }
                 other => panic!("{other:?}"),
@@ -356,10 +362,7 @@ fn who_is_silent_is_given_up() {
     assert!(matches!(listener.accept_timeout(SHORT), Err(AcceptError::Timeout)));
     let silent = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let told = listener.accept_timeout(LONG);
-    assert!(
-        matches!(told, Err(AcceptError::Handshake { source: HandshakeError::Timeout, .. })),
-        "{told:?}"
-    );
+    assert!(matches!(told, Err(AcceptError::Handshake { source: HandshakeError::Timeout, .. })), "{told:?}");
     drop(silent);
 
     // And a listener that accepts nobody keeps no client waiting for ever.

@@ -38,7 +38,7 @@ impl Interpreter {
     }
 
     /// What a script prints that is given `input` to read.
-    pub(crate) fn run(&self, script: &str, input: &str) -> String {
+    pub(crate) fn run(&self, script: &str, input: &str) -> Vec<u8> {
         let mut stdin = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
         stdin.rewind().unwrap();
@@ -49,7 +49,7 @@ impl Interpreter {
             .output()
             .unwrap();
         assert!(status.success(), "{self:?}: {status}\n{}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).unwrap()
+        stdout
     }
 }
 

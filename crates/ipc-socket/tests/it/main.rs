@@ -2,3 +2,8 @@
 
 mod address;
 mod bind;
+mod connection;
+mod interpreters;
+mod pickle;
+mod python;
+mod python_auth;

@@ -149,8 +149,8 @@ fn everyone() -> impl Iterator<Item = (&'static Interpreter, Ours)> {
 
 #[test]
 fn the_same_key_is_welcome_in_both_roles() {
-    let _watchdog = watchdog("the_same_key_is_welcome_in_both_roles");
     for (python, ours) in everyone() {
+        let _watchdog = watchdog("the_same_key_is_welcome_in_both_roles");
         for key in [&b"secret"[..], b"", &[0xff; 100]] {
             let (peer, result) = meet(python, ours, [key, key], LEGACY);
             result.unwrap_or_else(|error| panic!("{:?}, {ours:?}: {error}", python.version));
@@ -161,8 +161,8 @@ fn the_same_key_is_welcome_in_both_roles() {
 
 #[test]
 fn without_the_option_md5_is_refused_and_all_else_is_welcome() {
-    let _watchdog = watchdog("without_the_option_md5_is_refused_and_all_else_is_welcome");
     for (python, ours) in everyone() {
+        let _watchdog = watchdog("without_the_option_md5_is_refused_and_all_else_is_welcome");
         let (peer, result) = meet(python, ours, [b"secret", b"secret"], MODERN);
         if python.modern {
             result.unwrap();
@@ -180,8 +180,8 @@ fn without_the_option_md5_is_refused_and_all_else_is_welcome() {
 
 #[test]
 fn another_key_is_told_to_both() {
-    let _watchdog = watchdog("another_key_is_told_to_both");
     for (python, ours) in everyone() {
+        let _watchdog = watchdog("another_key_is_told_to_both");
         for keys in [[&b"secret"[..], &b"Secret"[..]], [b"secret", b""], [b"", b"secret"]] {
             let (peer, result) = meet(python, ours, keys, LEGACY);
             match (ours, result.unwrap_err()) {
@@ -195,8 +195,8 @@ fn another_key_is_told_to_both() {
 
 #[test]
 fn python_may_ask_for_any_digest() {
-    let _watchdog = watchdog("python_may_ask_for_any_digest");
     for python in of_major(3).into_iter().filter(|python| python.modern) {
+        let _watchdog = watchdog("python_may_ask_for_any_digest");
         for digest in ["sha256", "sha384", "sha3_256", "sha3_384", "md5"] {
             for options in [MODERN, LEGACY] {
                 let mut peer = Peer::start(python, "listener", b"secret", Some(digest));
@@ -215,8 +215,8 @@ fn python_may_ask_for_any_digest() {
 
 #[test]
 fn b37_a_bogus_answer_is_told() {
-    let _watchdog = watchdog("b37_a_bogus_answer_is_told");
     for python in of_major(3) {
+        let _watchdog = watchdog("b37_a_bogus_answer_is_told");
         let mut peer = Peer::start(python, "listener", b"secret", None);
         let mut auth = Auth::client(b"secret", LEGACY);
         let challenge = peer.receive(MESSAGE_LEN_MAX).unwrap();

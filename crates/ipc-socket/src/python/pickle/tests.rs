@@ -389,6 +389,13 @@ fn a_stack_that_does_not_work_out_is_an_error() {
         b"N\x93.",
         b"NN\x93.",
         b"(e.",
+        // Nothing reaches below a mark.
+        b"cbuiltins\nset\n)(R.",
+        b"K\x01K\x02(\x86.",
+        b"K\x01(K\x02\x86.",
+        b"](K\x01a0.",
+        b"}(K\x01K\x02s.",
+        b"N(.",
         b"N(e.",
     ] {
         match read(pickle) {
