@@ -1,6 +1,6 @@
 //! Leases: "Leases" of docs/queue-layout.md. All messages are in their slots when it begins, one page behind each. Latches
 //! are taken in one step, by whoever finds one free or its owner dead; and who has nothing to do looks again as soon as
-//! there is something: `queue` and `store` have the rest. Nobody sends any more.
+//! there is something: `queue` and `store` have the rest. Nobody sends, from the beginning.
 
 mod steps;
 
@@ -333,7 +333,7 @@ fn mutants_fail() {
         let violation = refute(&Leases { mutant, ..leases });
         assert!(matches!(violation.fault, Fault::Unsafe(_)), "{mutant:?}: {violation}");
     }
-    // What a look too few leads to, and nothing else.
+    // One look too few.
     let told: [(_, Leases<2>, _); 2] = [
         (Mutant::NoSecondLook, leases(1, 1, 1), "a message that is done is delivered again"),
         (Mutant::TrustsOthers, Leases { nacks: 1, ..leases(1, 1, 0) }, "a message may come yet"),
