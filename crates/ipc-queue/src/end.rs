@@ -47,6 +47,8 @@ impl End {
     }
 
     pub(crate) fn with(queue: Arc<Queue>, side: Side, role: Role) -> Self {
+        // So that who sleeps is told at once when this process is killed, even if it never sends or receives anything.
+        let _known_at_a_tick_without = queue.object.announce();
         queue.ever(side).store(1, Relaxed);
         queue.bell(side.other()).set_gone(false);
         End { queue, side, role: Some(role), pace: Pace::default(), unasked: AtomicU32::new(0) }
@@ -133,6 +135,8 @@ impl End {
             // Nothing has come for a while.
             self.queue.store.trim()?;
         }
+        // The thread that took this end may be gone, or have used other objects since.
+        let _known_at_a_tick_without = self.object().announce();
         wait.has_slept = true;
         match bell.sleep(self.object(), armed, owners, wait.nap())? {
             Rest::Abandoned => self.alone(ready),

@@ -261,7 +261,8 @@ impl Leases {
 
     /// With all latches: the pages of what is not done; and what a dead one had just done becomes free.
     pub(crate) fn sweep(&self) -> io::Result<Vec<Pages>> {
-        self.bury()?;
+        // This is the sweep.
+        self.bury(|| ())?;
         let mut in_use = Vec::new();
         for index in self.used() {
             if self.state(index) != FREE {
@@ -281,11 +282,12 @@ impl Leases {
     }
 
     /// With the receivers' latch, when all are in use: those that the dead were just through with are free. Their pages
-    /// are nobody's then, for a sweep to find. Whether there were any.
-    pub(crate) fn bury(&self) -> io::Result<bool> {
+    /// are nobody's then, for a sweep to find, which `dirty` is to say before. Whether there were any.
+    pub(crate) fn bury(&self, dirty: impl Fn()) -> io::Result<bool> {
         let mut any = false;
         for index in self.used() {
             if self.is_done_by_the_dead(index)? {
+                dirty();
                 self.u64(index, PAGES).store(0, Relaxed);
                 self.set_state(index, FREE);
                 any = true;

@@ -270,8 +270,7 @@ impl Queue {
             Leased { id: head.0, word, pages: Some(pages), body: &[] }
         };
         let mut lease = self.leases.lease(&message)?;
-        if lease.is_none() && self.leases.bury()? {
-            self.store.set_dirty();
+        if lease.is_none() && self.leases.bury(|| self.store.set_dirty())? {
             lease = self.leases.lease(&message)?;
         }
         let Some(lease) = lease else { return Ok(Delivered::TooMany) };

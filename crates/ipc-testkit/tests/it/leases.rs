@@ -1,6 +1,8 @@
 //! Leases: "Leases" of docs/queue-layout.md. All messages are in their slots when it begins, one page behind each. Latches
 //! are taken in one step, by whoever finds one free or its owner dead; and who has nothing to do looks again as soon as
-//! there is something: `queue` and `store` have the rest.
+//! there is something: `queue` and `store` have the rest. Nobody sends, from the beginning.
+
+mod steps;
 
 use ipc_testkit::model::{Fault, Model, Steps};
 
@@ -38,8 +40,11 @@ struct Lease {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum At {
     Begins,
+    Latches,
     LooksAtHead,
     Scans,
+    AsksKernel,
+    LooksAgain,
     Counts,
     Owns,
     OutAgain,
@@ -51,6 +56,10 @@ enum At {
     MovesHead,
     Unlatches,
     UnlatchesNothing,
+    AsksOthers,
+    LooksLast,
+    MayCome,
+    Waits,
     Works,
     SaysDone,
     LatchesStore,
@@ -121,6 +130,10 @@ enum Mutant {
     FreesPagesFirst,
     /// A lease is free before its pages are.
     FreesLeaseFirst,
+    /// What was out before the kernel said that its owner is gone is delivered again, whatever it is by then.
+    NoSecondLook,
+    /// Who finds that nobody has a message, and later that none is there, does not look once more who has one.
+    TrustsOthers,
     /// Delivered again, it is not counted.
     CountsNothing,
     /// Delivered again, it is out before it has its new owner.
@@ -146,6 +159,11 @@ struct Leases<const N: usize> {
 }
 
 impl<const N: usize> State<N> {
+    /// Whether a message was delivered that is neither done nor aside.
+    fn is_open(&self) -> bool {
+        self.leases.iter().any(|lease| matches!(lease.state, Of::Out | Of::Again))
+    }
+
     fn is_gone(&self, owner: u8) -> bool {
         owner > 0 && self.world.life[usize::from(owner) - 1] == Life::Ended
     }
@@ -169,271 +187,23 @@ fn idle() -> Actor {
 }
 
 impl<const N: usize> Leases<N> {
+    /// Whether there is a message, without the latch: also when the one at `head` was just taken out.
+    fn has_message(&self, state: &State<N>) -> bool {
+        state.head < self.messages
+    }
+
+    fn seems_gone(&self, state: &State<N>, owner: u8) -> bool {
+        let is_dead = owner > 0 && state.world.is_dead(usize::from(owner) - 1);
+        state.is_gone(owner) || (self.mutant == Mutant::JudgesThreads && is_dead)
+    }
+
+    /// As one look tells, without the latch.
     fn is_due(&self, state: &State<N>, lease: &Lease) -> bool {
-        let threads = self.mutant == Mutant::JudgesThreads;
-        let is_dead = |owner: u8| owner > 0 && threads && state.world.is_dead(usize::from(owner) - 1);
         match lease.state {
             Of::Again => true,
-            Of::Out => state.is_gone(lease.owner) || is_dead(lease.owner),
+            Of::Out => self.seems_gone(state, lease.owner),
             _ => false,
         }
-    }
-
-    fn latch(&self, state: &State<N>, me: usize, latch: usize, at: At, out: &mut Steps<State<N>>) {
-        let mut next = *state;
-        let to = &mut next.actors[me];
-        let is_free = state.latches[latch] == 0;
-        if is_free || state.latch_is_dead(latch) {
-            (to.repairs, to.at) = (!is_free, at);
-            next.latches[latch] = me as u8 + 1;
-            out.go(me, if is_free { "latches" } else { "latches, after a death" }, next);
-        }
-    }
-
-    fn act(&self, state: &State<N>, me: usize, out: &mut Steps<State<N>>) {
-        let actor = state.actors[me];
-        let index = usize::from(actor.lease);
-        let lease = state.leases[index.min(MOST - 1)];
-        let is_full = state.slots & bit(state.head + 1) != 0;
-        let mut next = *state;
-        let to = &mut next.actors[me];
-        if actor.repairs {
-            to.repairs = false;
-            next.dirty = true;
-            return out.go(me, "says that pages may be nobody's", next);
-        }
-        let late = |mutant, late, then| if self.mutant == mutant { late } else { then };
-        let what = match actor.at {
-            At::Begins => {
-                let due = state.leases.iter().any(|lease| self.is_due(state, lease));
-                let open = state.leases.iter().any(|lease| matches!(lease.state, Of::Out | Of::Again));
-                if state.slots != 0 || due {
-                    return self.latch(state, me, RECEIVERS, At::LooksAtHead, out);
-                } else if open {
-                    return;
-                }
-                to.at = At::Done;
-                "finds that all is done"
-            }
-            At::LooksAtHead if !is_full && state.head < self.messages => {
-                next.head += 1;
-                "moves on what was left behind"
-            }
-            At::LooksAtHead => {
-                (to.lease, to.at) = (0, At::Scans);
-                "looks at head"
-            }
-            At::Scans if index == self.leases => {
-                to.lease = 0;
-                to.at = if is_full { At::Seeks } else { At::UnlatchesNothing };
-                "finds nothing that is due"
-            }
-            At::Scans => {
-                let is_half = is_full && lease.id == state.head + 1 && self.mutant != Mutant::TrustsHalfMade;
-                if !self.is_due(state, &lease) || is_half {
-                    to.lease += 1;
-                } else if lease.attempts >= self.attempts {
-                    next.leases[index].state = Of::Aside;
-                    to.lease += 1;
-                } else {
-                    to.at = At::Counts;
-                }
-                "looks whether a lease is due"
-            }
-            At::Counts => {
-                next.leases[index].attempts += u8::from(self.mutant != Mutant::CountsNothing);
-                to.at = late(Mutant::OwnsLate, At::OutAgain, At::Owns);
-                "counts the delivery"
-            }
-            At::Owns => {
-                next.leases[index].owner = me as u8 + 1;
-                to.at = late(Mutant::OwnsLate, At::Unlatches, At::OutAgain);
-                "is the owner"
-            }
-            At::OutAgain => {
-                next.leases[index].state = Of::Out;
-                to.has = lease.id;
-                to.at = late(Mutant::OwnsLate, At::Owns, At::Unlatches);
-                "has the lease again"
-            }
-            At::Seeks => {
-                let leases = &state.leases[..self.leases];
-                let trusts = self.mutant == Mutant::TrustsHalfMade;
-                let is_half =
-                    |lease: &Lease| lease.state != Of::Free && lease.id == state.head + 1 && !trusts;
-                let half = leases.iter().position(is_half);
-                let found = half.or_else(|| leases.iter().position(|lease| lease.state == Of::Free));
-                to.lease = found.unwrap_or_default() as u8;
-                to.at = if found.is_some() { At::Clears } else { At::UnlatchesNothing };
-                "looks for a lease"
-            }
-            At::Clears => {
-                next.leases[index].state = Of::Free;
-                to.at = At::Writes;
-                "makes it a free one"
-            }
-            At::Writes => {
-                let id = state.head + 1;
-                next.leases[index] =
-                    Lease { state: Of::Free, owner: me as u8 + 1, attempts: 1, id, pages: true };
-                to.at = late(Mutant::FreesSlotFirst, At::FreesSlot, At::Out);
-                "writes the lease"
-            }
-            At::Out => {
-                next.leases[index].state = Of::Out;
-                to.at = late(Mutant::FreesSlotFirst, At::MovesHead, At::FreesSlot);
-                "has the lease"
-            }
-            At::FreesSlot => {
-                next.slots &= !bit(lease.id);
-                to.has = lease.id;
-                to.at = late(Mutant::FreesSlotFirst, At::Out, At::MovesHead);
-                "frees the slot"
-            }
-            At::MovesHead => {
-                next.head += 1;
-                to.at = At::Unlatches;
-                "moves head"
-            }
-            At::Unlatches => {
-                if state.seen & bit(actor.has) != 0 && lease.attempts < 2 {
-                    return out.wrong(
-                        me,
-                        "unlatches",
-                        "delivered for the second time, and it does not say so",
-                    );
-                }
-                next.latches[RECEIVERS] = 0;
-                next.seen |= bit(actor.has);
-                to.at = At::Works;
-                "unlatches, and works"
-            }
-            At::UnlatchesNothing => {
-                next.latches[RECEIVERS] = 0;
-                to.lease = 0;
-                let sweeps = state.wants_sweep() && self.mutant != Mutant::NobodySweeps;
-                to.at = if sweeps && is_full { At::Sweeps } else { At::Begins };
-                "unlatches, having found nothing"
-            }
-            At::Works => {
-                if state.nacks > 0 {
-                    let mut next = *state;
-                    next.nacks -= 1;
-                    next.leases[index].state = Of::Again;
-                    next.actors[me] = idle();
-                    out.may(me, "gives it back", next);
-                }
-                to.at = match self.mutant {
-                    Mutant::FreesPagesFirst => At::LatchesStore,
-                    _ => late(Mutant::FreesLeaseFirst, At::Frees, At::SaysDone),
-                };
-                "has done its work"
-            }
-            At::SaysDone => {
-                next.leases[index].state = Of::Done;
-                next.done |= bit(actor.has);
-                to.at = late(Mutant::FreesPagesFirst, At::Frees, At::LatchesStore);
-                "says that it is done"
-            }
-            At::LatchesStore => return self.latch(state, me, STORE, At::Unmarks, out),
-            At::Unmarks if state.bits & bit(actor.has) == 0 => {
-                return out.wrong(me, "frees pages", "they are free");
-            }
-            At::Unmarks => {
-                next.bits &= !bit(actor.has);
-                to.at = late(Mutant::FreesLeaseFirst, At::UnlatchesStore, At::Forgets);
-                "frees pages"
-            }
-            At::Forgets => {
-                next.leases[index].pages = false;
-                to.at = At::UnlatchesStore;
-                "makes the lease forget them"
-            }
-            At::UnlatchesStore => {
-                next.latches[STORE] = 0;
-                to.at = late(Mutant::FreesPagesFirst, At::SaysDone, At::Frees);
-                if self.mutant == Mutant::FreesLeaseFirst {
-                    *to = idle();
-                }
-                "unlatches the store"
-            }
-            At::Frees => {
-                next.leases[index].state = Of::Free;
-                next.done |= bit(actor.has);
-                if self.mutant == Mutant::FreesLeaseFirst {
-                    to.at = At::LatchesStore;
-                } else {
-                    *to = idle();
-                }
-                "frees the lease"
-            }
-            _ => return self.sweep(state, me, out),
-        };
-        out.go(me, what, next);
-    }
-
-    fn sweep(&self, state: &State<N>, me: usize, out: &mut Steps<State<N>>) {
-        let actor = state.actors[me];
-        let index = usize::from(actor.lease);
-        let lease = state.leases[index.min(MOST - 1)];
-        let mut next = *state;
-        let to = &mut next.actors[me];
-        let what = match actor.at {
-            At::Sweeps => return self.latch(state, me, RECEIVERS, At::SweepLatchesStore, out),
-            At::SweepLatchesStore => return self.latch(state, me, STORE, At::SweepsSlots, out),
-            At::SweepsSlots => {
-                (to.used, to.lease, to.at) = (state.slots, 0, At::SweepsLeases);
-                "sweeps the slots"
-            }
-            At::SweepsLeases if index == self.leases => {
-                to.at = At::WritesBits;
-                "has swept all leases"
-            }
-            At::SweepsLeases => {
-                let gone = state.is_gone(lease.owner) || self.mutant == Mutant::SweepsTheLiving;
-                if lease.state == Of::Done && gone {
-                    to.at = At::SweepForgets;
-                } else {
-                    to.used |= if lease.state != Of::Free && lease.pages { bit(lease.id) } else { 0 };
-                    to.lease += 1;
-                }
-                "sweeps a lease"
-            }
-            At::SweepForgets => {
-                next.leases[index].pages = false;
-                to.at = At::SweepFrees;
-                "makes a lease forget what its owner was freeing"
-            }
-            At::SweepFrees => {
-                next.leases[index].state = Of::Free;
-                to.lease += 1;
-                to.at = At::SweepsLeases;
-                "frees the lease"
-            }
-            At::WritesBits => {
-                next.bits = actor.used;
-                to.used = 0;
-                to.at = At::Cleans;
-                "writes the bitmap"
-            }
-            At::Cleans => {
-                next.dirty = false;
-                to.at = At::SweepUnlatchesStore;
-                "says that all is clean"
-            }
-            At::SweepUnlatchesStore => {
-                next.latches[STORE] = 0;
-                to.at = At::SweepUnlatches;
-                "unlatches the store"
-            }
-            At::SweepUnlatches => {
-                next.latches[RECEIVERS] = 0;
-                *to = idle();
-                "unlatches"
-            }
-            _ => return,
-        };
-        out.go(me, what, next);
     }
 }
 
@@ -548,7 +318,7 @@ fn messages_are_worked_on_until_they_are_done() {
 
 #[test]
 fn mutants_fail() {
-    let unsafe_: [(_, Leases<3>); 8] = [
+    let unsafe_: [(_, Leases<3>); 9] = [
         (Mutant::FreesSlotFirst, leases(1, 1, 1)),
         (Mutant::TrustsHalfMade, leases(1, 1, 1)),
         (Mutant::JudgesThreads, leases(1, 1, 1)),
@@ -557,13 +327,21 @@ fn mutants_fail() {
         (Mutant::FreesLeaseFirst, leases(1, 1, 1)),
         (Mutant::CountsNothing, leases(1, 1, 1)),
         (Mutant::SweepsTheLiving, leases(2, 1, 1)),
+        (Mutant::OwnsLate, Leases { nacks: 1, ..leases(1, 1, 1) }),
     ];
     for (mutant, leases) in unsafe_ {
         let violation = refute(&Leases { mutant, ..leases });
         assert!(matches!(violation.fault, Fault::Unsafe(_)), "{mutant:?}: {violation}");
     }
-    let violation = refute(&Leases { mutant: Mutant::OwnsLate, nacks: 1, ..leases::<2>(1, 1, 1) });
-    assert!(matches!(violation.fault, Fault::Stranded | Fault::Endless), "{violation}");
+    // One look too few.
+    let told: [(_, Leases<2>, _); 2] = [
+        (Mutant::NoSecondLook, leases(1, 1, 1), "a message that is done is delivered again"),
+        (Mutant::TrustsOthers, Leases { nacks: 1, ..leases(1, 1, 0) }, "a message may come yet"),
+    ];
+    for (mutant, leases, why) in told {
+        let violation = refute(&Leases { mutant, ..leases });
+        assert_eq!(violation.fault, Fault::Unsafe(why.to_owned()), "{mutant:?}: {violation}");
+    }
     let violation = refute(&Leases { mutant: Mutant::NobodySweeps, ..leases::<2>(2, 1, 1) });
     assert_eq!(violation.fault, Fault::Endless, "{violation}");
 }

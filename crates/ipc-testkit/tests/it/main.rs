@@ -25,7 +25,7 @@
 //! | queue | 2 senders and 2 receivers, two messages, 1, one a kill | 1,513,415 | 3 |
 //! | queue | 3 senders, two of them of long messages, and a receiver, none, none | 2,980,200 | 5 |
 //! | store | 2 senders and 2 receivers on 2 slots, 2, at any time | 874,967 | 1 |
-//! | leases | 3 workers, three messages, 2 leases, 2, at any time | 1,800,094 | 2 |
+//! | leases | 3 workers, three messages, 2 leases, 2, at any time | 5,394,569 | 7 |
 
 mod barrier;
 mod condition;
