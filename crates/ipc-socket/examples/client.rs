@@ -1,4 +1,5 @@
 //! Connects to an address, and sends its other arguments as messages: see `listener`.
+// run: skip it wants a listener: tests/it/examples.rs runs it
 
 mod arguments;
 

@@ -1,4 +1,5 @@
 //! Sends its further arguments to `echo_server`, and prints what comes back: `echo_client ADDRESS WORD…`
+// run: skip it wants a server: tests/it/examples.rs runs it
 
 use ipc_socket::Client;
 

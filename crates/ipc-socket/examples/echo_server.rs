@@ -1,4 +1,5 @@
 //! Answers each client with what it sends, a thread for each: `echo_server ADDRESS`, then `echo_client ADDRESS`.
+// run: skip it waits for clients: tests/it/examples.rs runs it
 
 use ipc_socket::{Connection, Listener, RecvError};
 

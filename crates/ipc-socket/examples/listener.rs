@@ -6,6 +6,7 @@
 //! ```
 //!
 //! With `--python` CPython can be the client: `python_client.py` beside this.
+// run: skip it waits for clients: tests/it/examples.rs runs it
 
 mod arguments;
 

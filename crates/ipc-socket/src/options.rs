@@ -1,10 +1,11 @@
 //! How to listen and to connect.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use ipc_core::Limits;
 
-use crate::address::Address;
+use crate::address::{Address, Carrier};
 use crate::auth::{Handshake, Key, Role};
 use crate::bind::{BindError, BindOptions, Bound};
 use crate::client;
@@ -158,6 +159,9 @@ impl Options {
         BindError: From<A::Error>,
     {
         let address = address.try_into()?;
+        if address.carrier() == Carrier::Shm {
+            return Err(BindError::Io { address, source: no_shm() });
+        }
         let bind = BindOptions { mode: self.mode, loopback_only: self.is_closed(), tcp: TcpTimes::default() };
         Ok(Listener::over(Bound::bind(&address, &bind)?, self))
     }
@@ -172,7 +176,11 @@ impl Options {
         A: TryInto<Address>,
         ConnectError: From<A::Error>,
     {
-        client::connect(&address.try_into()?, self)
+        let address = address.try_into()?;
+        if address.carrier() == Carrier::Shm {
+            return Err(ConnectError::Io { address, source: no_shm() });
+        }
+        client::connect(&address, self)
     }
 
     /// Whether only this machine may be at the other end.
@@ -208,4 +216,9 @@ impl Options {
         let now = Instant::now();
         now.checked_add(self.handshake_timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
     }
+}
+
+fn no_shm() -> io::Error {
+    let what = "connections over shared memory are not there yet: use a unix: address";
+    io::Error::new(io::ErrorKind::Unsupported, what)
 }

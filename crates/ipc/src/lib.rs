@@ -18,6 +18,9 @@ pub use ipc_queue as queue;
 #[cfg(feature = "shm")]
 pub use ipc_shm as shm;
 
+#[cfg(feature = "socket")]
+pub use ipc_socket as socket;
+
 #[cfg(feature = "sync")]
 pub use ipc_sync as sync;
 

@@ -23,8 +23,13 @@ pub(super) const EDGES: &[Edges] = &[
         dev: &["ipc-pipe", "ipc-process"],
     },
     Edges {
+        package: "ipc-socket",
+        normal: &["ipc-core", "ipc-os", "ipc-stream"],
+        dev: &["ipc-pipe", "ipc-process"],
+    },
+    Edges {
         package: "ipc",
-        normal: &["ipc-core", "ipc-pipe", "ipc-process", "ipc-queue", "ipc-shm", "ipc-sync"],
+        normal: &["ipc-core", "ipc-pipe", "ipc-process", "ipc-queue", "ipc-shm", "ipc-socket", "ipc-sync"],
         dev: &[],
     },
     Edges { package: "ipc-testkit", normal: &["ipc-core", "ipc-os", "ipc-pipe", "ipc-process"], dev: &[] },
@@ -77,7 +82,8 @@ pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
     ("ipc-sync", 23),
     ("ipc-shm", 26),
     ("ipc-queue", 26),
-    ("ipc", 26),
+    ("ipc-socket", 36),
+    ("ipc", 44),
 ];
 
 /// Rust files that may be longer than [`super::length::LINES_MAX`], and why they are not split.

@@ -3,6 +3,7 @@
 mod address;
 mod bind;
 mod connection;
+mod examples;
 mod interpreters;
 mod pickle;
 mod python;
