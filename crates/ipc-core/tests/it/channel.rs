@@ -169,6 +169,8 @@ fn errors_of_the_system_are_sorted() {
     }
     let other = SendError::from_io(Io::OutOfMemory.into());
     assert!(matches!(&other, SendError::Io(error) if error.kind() == Io::OutOfMemory));
-    assert_eq!(other.kind(), ErrorKind::Io);
+    assert_eq!(other.kind(), ErrorKind::OutOfMemory);
+    assert_eq!(SendError::from_io(Io::StorageFull.into()).kind(), ErrorKind::OutOfMemory);
+    assert_eq!(SendError::from_io(Io::TooManyLinks.into()).kind(), ErrorKind::Io);
     assert!(std::error::Error::source(&other).is_some(), "what the system said is kept");
 }
