@@ -1,6 +1,6 @@
 //! CPython at the other end: the protocol of `multiprocessing.connection`, without I/O.
 //!
-//! - [`frame`]: how messages are laid out on a stream,
+//! - messages are laid out as [`ipc_core::frame::Layout::Lengths`] says,
 //! - [`auth`]: how the two ends show each other that they know the same key,
 //! - [`pickle`]: what Python's `send` writes and its `recv` reads,
 //! - [`Object`]: the values in pickles, and [`to_object`] and [`from_object`] between them and types of Rust.
@@ -10,7 +10,6 @@
 
 pub mod auth;
 mod bigint;
-pub mod frame;
 mod object;
 pub mod pickle;
 

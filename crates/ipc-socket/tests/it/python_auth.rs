@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use ipc_core::frame::{FrameKind, Layout};
 use ipc_socket::python::auth::{Auth, AuthError, MESSAGE_LEN_MAX, Options, Step};
-use ipc_socket::python::frame::{Header, parse};
 use ipc_testkit::watchdog;
 
 use crate::interpreters::{Interpreter, of_major};
@@ -66,16 +66,18 @@ impl Peer {
     }
 
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        let frame = [Header::new(message.len()).as_bytes(), message].concat();
+        let mut frame = Vec::new();
+        Layout::Lengths.put(FrameKind::Bytes, message.len(), 0, usize::MAX, &mut frame).unwrap();
+        frame.extend_from_slice(message);
         self.input.as_mut().unwrap().write_all(&frame)
     }
 
     fn receive(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         let mut header = Vec::new();
         loop {
-            if let Some((header_len, len)) = parse(&header, limit).unwrap() {
+            if let Some((found, header_len)) = Layout::Lengths.parse(&header, limit).unwrap() {
                 assert_eq!(header_len, header.len());
-                let mut message = vec![0; len];
+                let mut message = vec![0; found.payload_len as usize];
                 self.output.read_exact(&mut message)?;
                 return Ok(message);
             }
