@@ -85,8 +85,8 @@ pub struct Stepper {
     pub blocked_after: Duration,
     /// How long one run, and one call of a scenario's functions, may take.
     pub patience: Duration,
-    /// How long all runs of one scenario may take together; what is left then is not run, and the report says so. What
-    /// [`Scenario::finally`] says is not asked for then.
+    /// How long all runs of one scenario may take together, but for the first 24, without which it would show nothing; what
+    /// is left then is not run, and the report says so. What [`Scenario::finally`] says is not asked for then.
     pub budget: Option<Duration>,
     /// After so many failures a scenario is given up.
     pub failures_max: usize,

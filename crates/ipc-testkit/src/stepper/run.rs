@@ -21,6 +21,9 @@ use super::{KillPoints, Stepper, choice};
 /// Which part of the time of a sample may go to runs that are made again.
 const AGAIN_MAX: f64 = 0.3;
 
+/// So many runs are made whatever the time: an operation that nobody is killed in has shown nothing.
+const KILLS_MIN: usize = 24;
+
 const TOO_LONG: &str = "the operation has not ended in time";
 
 const SIGKILL: i32 = 9;
@@ -99,7 +102,7 @@ where
                 progress(Progress { done, of: chosen.len() });
                 done += 1;
                 let is_over = self.stepper.budget.is_some_and(|budget| self.start.elapsed() >= budget);
-                if is_over || self.report.failures.len() >= self.stepper.failures_max {
+                if (is_over && done > KILLS_MIN) || self.report.failures.len() >= self.stepper.failures_max {
                     self.report.is_cut_short = true;
                     return Ok(());
                 }
