@@ -27,6 +27,8 @@
 //!   process is gone; where the kernel cannot, it is noticed at a tick.
 //! - *Memory*: taken 256 KiB at a time as the ring is first written through. Where there is none, a write fails with
 //!   `StorageFull`, and goes through later if there is some.
+//! - *Several things*: a reader can be [waited for](ipc_os::wait) beside others; there a peer that is killed is noticed within
+//!   100 ms. A [`Closer`] ends the waits of another thread.
 //! - *Hostile peer*: at worst an error, or a wait without end; memory grows with what has arrived, up to the limits.
 //! - *Threads and fork*: ends are `Send` and `Sync`, and used by `&mut`. A forked child's copies must not be used, and keep
 //!   the ring open until the child ends.
@@ -52,6 +54,7 @@
 //! other's word is read when that does not suffice, and checked each time.
 
 mod bell;
+mod closer;
 mod end;
 mod place;
 mod reader;
@@ -60,6 +63,7 @@ mod travel;
 mod until;
 mod writer;
 
+pub use closer::Closer;
 pub use reader::{Batch, RingReader};
 pub use seen::{Frame, Reserved};
 pub use writer::RingWriter;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipc_core::frame::FrameKind;
 use ipc_core::{Codec, DecodeError, Limits, RecvError, handle};
+use ipc_os::{Readiness, Waitable};
 use ipc_shm::ring::{Frame, RingReader};
 use serde::de::DeserializeOwned;
 
@@ -298,6 +299,13 @@ iterator! {
 iterator! {
     /// The messages of a [`Receiver`] that was given away, until its sender is gone.
     IntoIter<T> of Receiver<T> => T
+}
+
+/// Ready when there is something to receive, or nobody is left who could send.
+impl<T> Waitable for Receiver<T> {
+    fn readiness(&self) -> Readiness<'_> {
+        self.ring.readiness()
+    }
 }
 
 impl<T> fmt::Debug for Receiver<T> {

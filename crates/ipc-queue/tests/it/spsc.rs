@@ -7,7 +7,7 @@ use ipc_core::{Classify, DecodeError, EncodeError, ErrorKind, FrameError, Limits
 use ipc_pipe::duplex;
 use ipc_process::Process;
 use ipc_queue::spsc::{Receiver, Sender};
-use ipc_queue::{OpenError, RecvError, SendError, spsc};
+use ipc_queue::{OpenError, RecvError, SendError, spsc, wait};
 use ipc_testkit::data::{pattern, text};
 use ipc_testkit::messages::moved_for;
 use ipc_testkit::processes::{alone, done, kill, park, ready, started};
@@ -587,6 +587,23 @@ fn an_end_that_moved_is_no_more() {
     });
     assert!(rx.iter().eq(["before".to_owned(), text(9_000), "after".to_owned()]));
     thread.join().unwrap();
+}
+
+fn send_late(mut tx: Sender<u64>) {
+    std::thread::sleep(SHORT);
+    tx.send(&7).unwrap();
+}
+
+#[test]
+fn a_receiver_is_waited_for_beside_other_things() {
+    let _watchdog = watchdog("a_receiver_is_waited_for_beside_other_things");
+    let ((tx, mut rx), (_quiet, other)) = (spsc::<u64>(RING).unwrap(), spsc::<u64>(RING).unwrap());
+    let process = Process::spawn(send_late, (tx,)).unwrap();
+    assert_eq!(wait(&[&other, &rx], Some(PATIENCE)).unwrap(), [1]);
+    assert_eq!(rx.try_recv().unwrap(), 7);
+    process.join().unwrap();
+    assert_eq!(wait(&[&other, &rx], Some(PATIENCE)).unwrap(), [1]);
+    assert!(matches!(rx.try_recv(), Err(RecvError::Disconnected)));
 }
 
 #[test]

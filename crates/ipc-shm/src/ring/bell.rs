@@ -102,6 +102,25 @@ pub(super) fn ring<B: Bell>(bell: &B) -> bool {
     bell.and(!ASLEEP, Relaxed) & ASLEEP != 0
 }
 
+/// Wakes who sleeps here or is about to, from another thread of its own process, once what it is to see is stored: it looks
+/// again, and asks its world whether anybody is there.
+#[cold]
+pub(super) fn rouse<B: Bell>(bell: &B) -> bool {
+    // With the fence in `wait`.
+    B::fence();
+    ring(bell)
+}
+
+/// For a wait that sleeps elsewhere, on the bell as it is given here. `None` if there is news.
+pub(super) fn arm<A: Count, B: Bell>(count: &A, bell: &B, is_news: impl FnOnce(u64) -> bool) -> Option<u32> {
+    // A mark that is left in costs who counts next a look, which takes it out.
+    let word = bell.or(ASLEEP, Relaxed) | ASLEEP;
+    // With the fence in `publish`.
+    B::fence();
+    // Acquire: with the Release in `publish`.
+    if is_news(count.load(Acquire)) { None } else { Some(word) }
+}
+
 /// Waits until the count is news.
 pub(super) fn wait<A: Count, B: Bell>(
     count: &A,

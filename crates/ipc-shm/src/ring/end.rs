@@ -1,9 +1,8 @@
 //! One end of a ring: its role, whose it is, and how it waits for the other.
 
 use std::io;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipc_core::handle;
@@ -40,6 +39,10 @@ impl Side {
     }
 }
 
+const HERE: u8 = 0;
+const MOVED: u8 = 1;
+const CLOSED: u8 = 2;
+
 /// Shared with the commit of the message that moves the end away.
 #[derive(Debug)]
 pub(super) struct End {
@@ -47,9 +50,9 @@ pub(super) struct End {
     place: Place,
     /// Given back when the end goes, and when it has moved.
     role: Mutex<Option<Role>>,
-    /// Set once, by the commit of the message that took it away. Relaxed: who uses an end has it by `&mut`, and the commit
-    /// runs before the send that it belongs to returns.
-    moved: AtomicBool,
+    /// `HERE`; `MOVED` by the commit of the message that took it away: Relaxed, as who uses an end has it by `&mut`, and the
+    /// commit runs before the send that it belongs to returns; `CLOSED` from any thread, which then rouses who waits.
+    state: AtomicU8,
     /// It stands in a message that has not gone.
     is_packed: AtomicBool,
 }
@@ -69,13 +72,7 @@ impl End {
             word.store(me.word(), Relaxed);
         }
         let role = Mutex::new(Some(role));
-        Ok(Arc::new(End {
-            side,
-            place,
-            role,
-            moved: AtomicBool::new(false),
-            is_packed: AtomicBool::new(false),
-        }))
+        Ok(Arc::new(End { side, place, role, state: AtomicU8::new(HERE), is_packed: AtomicBool::new(false) }))
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -84,7 +81,42 @@ impl End {
 
     #[inline]
     pub(super) fn is_moved(&self) -> bool {
-        self.moved.load(Relaxed)
+        self.state.load(Relaxed) == MOVED
+    }
+
+    /// Whether it can be used.
+    #[inline]
+    pub(super) fn is_here(&self) -> bool {
+        self.state.load(Relaxed) == HERE
+    }
+
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.load(Relaxed) == CLOSED
+    }
+
+    /// From any thread: nobody is at the other end any more as far as this one is concerned, nor the other way round.
+    pub(super) fn close(&self) {
+        if self.state.compare_exchange(HERE, CLOSED, Relaxed, Relaxed).is_ok() {
+            self.leave();
+            let bell = self.side.bell(&self.place);
+            if bell::rouse(bell) {
+                Object::wake(bell, 1);
+            }
+        }
+    }
+
+    /// For a wait for several things: where to sleep, or `None` if there is something.
+    pub(super) fn arm(&self, is_news: impl Fn(u64) -> bool) -> Option<(&AtomicU32, u32)> {
+        // In doubt there is: the call that follows tells.
+        if !self.is_here() || !self.sees_peer().unwrap_or(false) {
+            return None;
+        }
+        let (bell, count) = match self.side {
+            Side::Writer => (&*self.place.writer_bell, &*self.place.head),
+            Side::Reader => (&*self.place.reader_bell, &*self.place.tail),
+        };
+        bell::arm(count, bell, is_news).map(|word| (bell, word))
     }
 
     /// Runs `f` on the role, if this process has it.
@@ -125,7 +157,7 @@ impl End {
 
     /// It lives in another process from now on, or in the message, which has the role too.
     fn retire(&self) {
-        self.moved.store(true, Relaxed);
+        self.state.store(MOVED, Relaxed);
         drop(self.role.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -138,6 +170,9 @@ impl End {
     }
 
     pub(super) fn sees_peer(&self) -> io::Result<bool> {
+        if self.is_closed() {
+            return Ok(false);
+        }
         self.place.object().has_role(self.side.other().number())
     }
 }

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use ipc_core::frame::FrameError;
 use ipc_core::{Limits, RecvError};
+use ipc_os::{Readiness, Waitable};
 use ipc_sync::object::{Pace, Role};
 
 use super::bell::{self, Outcome};
+use super::closer::Closer;
 use super::end::{End, Side};
 use super::place::{self, HEADER, Pages, Place};
 use super::seen::Frame;
@@ -217,6 +219,11 @@ impl RingReader {
     /// How many bytes the ring holds.
     pub fn capacity(&self) -> usize {
         self.place.capacity() as usize
+    }
+
+    /// To close this end from another thread.
+    pub fn closer(&self) -> Closer {
+        Closer::new(&self.end)
     }
 
     /// Whether nobody can write any more: a system call. There may be frames all the same.
@@ -485,6 +492,21 @@ impl RingReader {
     /// What travels: the end, all that was read, and what is here of a long frame.
     pub(super) fn state(&self) -> (&Arc<End>, u64, Option<&Long>) {
         (&self.end, self.head, self.long.as_deref())
+    }
+}
+
+/// Ready when there is something to read, or nobody is left who could write.
+impl Waitable for RingReader {
+    fn readiness(&self) -> Readiness<'_> {
+        // One that shows less than it has read is ready for a call that shows it: the writer may wait for that. Relaxed: only
+        // this end stores it.
+        if self.is_ready() || self.place.head.load(Relaxed) != self.head {
+            return Readiness::Now;
+        }
+        match self.end.arm(|tail| tail != self.head) {
+            Some((bell, word)) => Readiness::Word(bell, word),
+            None => Readiness::Now,
+        }
     }
 }
 

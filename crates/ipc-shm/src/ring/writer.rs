@@ -19,6 +19,7 @@ use ipc_core::{Limits, SendAllError, SendError};
 use ipc_sync::object::Role;
 
 use super::bell::{self, Outcome};
+use super::closer::Closer;
 use super::end::{End, Side};
 use super::place::{self, HEADER, Pages, Place};
 use super::seen::Reserved;
@@ -174,6 +175,14 @@ impl RingWriter {
         self.reserve_until(len, Until::Now)
     }
 
+    /// As [`reserve`](Self::reserve), waiting for room no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`SendError::Timeout`]; else the same.
+    pub fn reserve_timeout(&mut self, len: usize, timeout: Duration) -> Result<Reserved<'_>, SendError> {
+        self.reserve_until(len, Until::after(timeout))
+    }
+
     /// Writes the rest of a frame that has begun, waiting for room.
     ///
     /// # Errors
@@ -203,6 +212,11 @@ impl RingWriter {
     /// How many bytes the ring holds: of each frame its length rounded up to 8, and 8 more.
     pub fn capacity(&self) -> usize {
         self.place.capacity() as usize
+    }
+
+    /// To close this end from another thread.
+    pub fn closer(&self) -> Closer {
+        Closer::new(&self.end)
     }
 
     /// Whether nobody can read any more: a system call.
@@ -244,7 +258,7 @@ impl RingWriter {
     #[inline]
     fn fits_now(&mut self, space: u64) -> bool {
         self.rest.is_none()
-            && !self.end.is_moved()
+            && self.end.is_here()
             && self.pages.are_there(self.tail + space)
             && (self.room() >= space || matches!(self.look(), Ok(())) && self.room() >= space)
     }

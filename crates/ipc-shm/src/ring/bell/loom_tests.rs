@@ -13,7 +13,7 @@ use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use super::{ASLEEP, Bell, Count, Outcome, World, publish, ring, wait};
+use super::{ASLEEP, Bell, Count, Outcome, World, arm, publish, ring, rouse, wait};
 
 /// What is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,9 @@ enum Mutant {
     AcquireOfCount,
     FenceOfWhoCounts,
     FenceOfWhoWaits,
+    FenceOfWhoCloses,
+    /// An end is closed without a sound for who waits there.
+    Rousing,
     /// Who goes to sleep leaves no mark.
     Mark,
     /// The mark stays in when somebody is woken.
@@ -44,7 +47,7 @@ thread_local! {
     // loom runs all threads of a model in the thread that checks it.
     static MUTANT: Cell<Mutant> = const { Cell::new(Mutant::None) };
     /// Whose fence comes next: loom switches before an access, not after it.
-    static COUNTS: Cell<bool> = const { Cell::new(false) };
+    static NEXT: Cell<Mutant> = const { Cell::new(Mutant::FenceOfWhoWaits) };
     /// The next look is the one after the kernel's answer.
     static IS_LAST: Cell<bool> = const { Cell::new(false) };
 }
@@ -68,7 +71,7 @@ impl Count for AtomicU64 {
     fn store(&self, count: u64, ordering: Ordering) {
         assert_eq!(ordering, Release);
         AtomicU64::store(self, count, unless(Mutant::ReleaseOfCount, ordering));
-        COUNTS.set(true);
+        NEXT.set(Mutant::FenceOfWhoCounts);
     }
 }
 
@@ -79,7 +82,7 @@ impl Bell for AtomicU32 {
     fn or(&self, bits: u32, ordering: Ordering) -> u32 {
         let before =
             if is(Mutant::Mark) { AtomicU32::load(self, ordering) } else { self.fetch_or(bits, ordering) };
-        COUNTS.set(false);
+        NEXT.set(Mutant::FenceOfWhoWaits);
         before
     }
     fn and(&self, bits: u32, ordering: Ordering) -> u32 {
@@ -90,8 +93,7 @@ impl Bell for AtomicU32 {
         if is(Mutant::TakingOut) { AtomicU32::load(self, ordering) } else { self.fetch_and(bits, ordering) }
     }
     fn fence() {
-        let mutant = if COUNTS.get() { Mutant::FenceOfWhoCounts } else { Mutant::FenceOfWhoWaits };
-        if !is(mutant) {
+        if !is(NEXT.get()) {
             fence(Ordering::SeqCst);
         }
     }
@@ -103,6 +105,8 @@ struct Ring {
     head: AtomicU64,
     bells: [AtomicU32; 2],
     places: Vec<UnsafeCell<()>>,
+    /// The ends that their own process has closed.
+    closed: [AtomicU32; 2],
     kernel: Mutex<[bool; 2]>,
     woken: Condvar,
 }
@@ -117,6 +121,9 @@ impl World<AtomicU32> for End<'_> {
         done()
     }
     fn is_peer_there(&self) -> io::Result<bool> {
+        if AtomicU32::load(&self.0.closed[self.1], Relaxed) != 0 {
+            return Ok(false);
+        }
         let there = self.0.kernel.lock().expect("nobody panics")[1 - self.1];
         IS_LAST.set(!there);
         Ok(there)
@@ -139,6 +146,7 @@ impl Ring {
             head: AtomicU64::new(0),
             bells: [AtomicU32::new(0), AtomicU32::new(0)],
             places: (0..places).map(|_| UnsafeCell::new(())).collect(),
+            closed: [AtomicU32::new(0), AtomicU32::new(0)],
             kernel: Mutex::new([true, true]),
             woken: Condvar::new(),
         })
@@ -158,6 +166,25 @@ impl Ring {
             let _kernel = self.kernel.lock().expect("nobody panics");
             self.woken.notify_all();
         }
+    }
+
+    /// From another thread than the end's.
+    fn close(&self, side: usize) {
+        self.closed[side].store(1, Relaxed);
+        NEXT.set(Mutant::FenceOfWhoCloses);
+        if !is(Mutant::Rousing) && rouse(&self.bells[side]) {
+            let _kernel = self.kernel.lock().expect("nobody panics");
+            self.woken.notify_all();
+        }
+    }
+
+    /// A read whose wait sleeps elsewhere.
+    fn read_armed(&self, n: u64) {
+        while let Some(word) = arm(&self.tail, &self.bells[READER], |tail| tail >= n) {
+            End(self, READER).sleep(&self.bells[READER], word, &mut Nap::forever()).expect("loom's kernel");
+        }
+        self.place(n).with(|_| ());
+        self.count(&self.head, n, WRITER);
     }
 
     fn count(&self, count: &AtomicU64, now: u64, other: usize) {
@@ -300,6 +327,28 @@ fn reader_goes() {
     reader.join().expect("a thread");
 }
 
+/// An end is closed by another thread, while it may wait.
+fn reader_is_closed() {
+    let ring = Ring::new(1);
+    let closer = {
+        let ring = Rc::clone(&ring);
+        thread::spawn(move || ring.close(READER))
+    };
+    assert_eq!(ring.read(1), Outcome::Gone, "wrong");
+    closer.join().expect("a thread");
+}
+
+/// The reader sleeps in a wait for several things.
+fn reader_is_armed() {
+    let ring = Ring::new(1);
+    let writer = {
+        let ring = Rc::clone(&ring);
+        thread::spawn(move || (1..=2).for_each(|n| assert_eq!(ring.write(n), Outcome::News, "wrong")))
+    };
+    (1..=2).for_each(|n| ring.read_armed(n));
+    writer.join().expect("a thread");
+}
+
 fn run(mutant: Mutant, model: fn()) {
     MUTANT.set(mutant);
     let mut builder = loom::model::Builder::new();
@@ -314,6 +363,8 @@ fn frames_are_there_and_nobody_sleeps_through_them() {
     run(Mutant::None, batches);
     run(Mutant::None, writer_goes);
     run(Mutant::None, reader_goes);
+    run(Mutant::None, reader_is_closed);
+    run(Mutant::None, reader_is_armed);
 }
 
 #[test]
@@ -335,6 +386,12 @@ fn mutants_fail() {
     }
     for mutant in [FenceOfWhoCounts, FenceOfWhoWaits, Mark, TakingOut, Wake] {
         fails(mutant, two_frames, "deadlock");
+    }
+    for mutant in [FenceOfWhoCounts, FenceOfWhoWaits, Mark, Wake] {
+        fails(mutant, reader_is_armed, "deadlock");
+    }
+    for mutant in [FenceOfWhoCloses, FenceOfWhoWaits, Rousing] {
+        fails(mutant, reader_is_closed, "deadlock");
     }
     fails(CountsFirst, batches, "concurrent");
     for side in [WRITER, READER] {

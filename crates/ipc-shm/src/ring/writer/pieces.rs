@@ -79,8 +79,8 @@ impl RingWriter {
     }
 
     pub(super) fn flush_until(&mut self, until: Until) -> Result<(), SendError> {
-        if self.end.is_moved() {
-            return Err(SendError::Moved);
+        if !self.end.is_here() {
+            return Err(if self.end.is_moved() { SendError::Moved } else { SendError::Disconnected });
         }
         let Some(mut rest) = self.rest.take() else { return Ok(()) };
         let put = match self.put_on(&[&rest.bytes], &mut rest.at, until) {

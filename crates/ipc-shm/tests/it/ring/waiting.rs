@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ipc_core::{RecvError, SendError};
+use ipc_core::{Codec, RecvError, SendError, handle};
+use ipc_os::wait;
 use ipc_pipe::Sender;
 use ipc_process::Process;
 use ipc_shm::ring::{RingReader, RingWriter, ring};
 use ipc_testkit::data::Numbers;
+use ipc_testkit::messages::echo;
 use ipc_testkit::processes::{done, ready, started};
 use ipc_testkit::{PATIENCE, SHORT, watchdog};
 
@@ -142,4 +144,85 @@ fn a_writer_with_room_is_told_of_a_reader_that_is_dropped() {
     assert!(writer.is_disconnected());
     assert!(matches!(writer.write(1, b"x"), Err(SendError::Disconnected)));
     assert!(matches!(writer.write_many([(1, b"x")]), Err(error) if error.sent == 1));
+}
+
+fn write_after(mut writer: RingWriter, pause_ms: u64) {
+    std::thread::sleep(Duration::from_millis(pause_ms));
+    writer.write(7, b"at last").unwrap();
+}
+
+/// Both a frame and the end of a writer end a wait for several things.
+#[test]
+fn a_reader_is_waited_for_beside_other_things() {
+    let _watchdog = watchdog("a_reader_is_waited_for_beside_other_things");
+    let (quiet, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (writer, mut reader) = ring(4096).unwrap();
+    assert!(wait(&[&quiet, &reader], Some(SHORT)).unwrap().is_empty());
+    let process = Process::spawn(write_after, (writer, 20)).unwrap();
+    assert_eq!(wait(&[&quiet, &reader], Some(PATIENCE)).unwrap(), [1]);
+    // By itself, it sleeps on the word alone.
+    assert_eq!(wait(&[&reader], Some(PATIENCE)).unwrap(), [0]);
+    assert_eq!(reader.try_read(&mut Vec::new()).unwrap(), 7);
+    process.join().unwrap();
+    assert_eq!(wait(&[&quiet, &reader], Some(PATIENCE)).unwrap(), [1]);
+    assert!(matches!(reader.try_read(&mut Vec::new()), Err(RecvError::Disconnected)));
+}
+
+#[test]
+fn an_end_is_closed_from_another_thread_while_it_waits() {
+    let _watchdog = watchdog("an_end_is_closed_from_another_thread_while_it_waits");
+    let (mut writer, mut reader) = ring(4096).unwrap();
+    put(&mut writer, 0, 4000);
+    let closer = writer.closer();
+    std::thread::scope(|scope| {
+        let written = scope.spawn(|| writer.write(1, &[0; 4000]));
+        std::thread::sleep(SHORT);
+        closer.close();
+        assert!(matches!(written.join().unwrap(), Err(SendError::Disconnected)));
+    });
+    // Twice is once.
+    closer.close();
+    expect(&mut reader, 0, 4000);
+    assert!(matches!(writer.try_write(2, b""), Err(SendError::Disconnected)));
+    assert!(matches!(writer.flush(), Err(SendError::Disconnected)));
+
+    let (mut writer, mut reader) = ring(4096).unwrap();
+    let closer = reader.closer();
+    std::thread::scope(|scope| {
+        let waited = scope.spawn(|| wait(&[&reader], None).unwrap());
+        std::thread::sleep(SHORT);
+        put(&mut writer, 0, 100);
+        closer.close();
+        assert_eq!(waited.join().unwrap(), [0]);
+    });
+    assert!(matches!(writer.write(1, &[0; 4000]), Err(SendError::Disconnected)));
+    expect(&mut reader, 0, 100);
+    assert!(matches!(reader.read(&mut Vec::new()), Err(RecvError::Disconnected)));
+}
+
+/// Its peer is told, and what is in the ring is still read.
+#[test]
+fn who_waits_for_an_end_that_is_closed_is_told() {
+    let _watchdog = watchdog("who_waits_for_an_end_that_is_closed_is_told");
+    let (mut writer, mut reader) = ring(4096).unwrap();
+    put(&mut writer, 0, 100);
+    let closer = writer.closer();
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| {
+            expect(&mut reader, 0, 100);
+            reader.read(&mut Vec::new())
+        });
+        std::thread::sleep(SHORT);
+        closer.close();
+        assert!(matches!(read.join().unwrap(), Err(RecvError::Disconnected)));
+    });
+    // An end that is closed moves no more; one that has moved is not closed here.
+    let mut bytes = Vec::new();
+    assert!(handle::outgoing(|| Codec::default().encode(&writer, &mut bytes)).is_err());
+    let (writer, mut reader) = ring(4096).unwrap();
+    let closer = writer.closer();
+    let mut writer: RingWriter = echo(&writer);
+    closer.close();
+    put(&mut writer, 0, 100);
+    expect(&mut reader, 0, 100);
 }
