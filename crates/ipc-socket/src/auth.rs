@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  client                                              listener
-//!    | -- hello: 'H' version role=0 keyed nonce[32] ---->  |
-//!    | <- hello: 'H' version role=1 keyed nonce[32] -----  |   or refused: 'R' reason
+//!    | -- hello: 'H' version role=0 flags nonce[32] ---->  |
+//!    | <- hello: 'H' version role=1 flags nonce[32] -----  |   or refused: 'R' reason
 //!    | -- proof: 'P' mac[32], without a key 'P' -------->  |
 //!    | <- welcome: 'W' mac[32], without a key 'W' -------  |   or refused: 'R' reason
 //! ```
+//!
+//! Flags: 1 there is a key, 2 the connection is to go over shared memory.
 //!
 //! A proof is HMAC-SHA-256 with the key over a label, both hellos as they went over the wire: it holds for this role, this
 //! version and these two nonces alone, so it is worth nothing on another connection or in the other direction. The client
@@ -64,6 +66,9 @@ pub enum AuthError {
     /// What came is no message of this protocol, or not the one that is due.
     #[error("the other end does not speak this protocol: {0}")]
     Protocol(&'static str),
+    /// One end is for connections over shared memory, and the other is not.
+    #[error("one end has a `shm:` address and the other a `unix:` one: give both the same")]
+    Carrier,
     /// The peer runs as a user that is not let in.
     #[error("user {0} is not let in")]
     User(u32),
@@ -76,6 +81,7 @@ impl Classify for AuthError {
     fn kind(&self) -> ErrorKind {
         match self {
             AuthError::Version(_) | AuthError::Protocol(_) => ErrorKind::Decode,
+            AuthError::Carrier => ErrorKind::Unsupported,
             AuthError::NoRandom => ErrorKind::Io,
             _ => ErrorKind::PermissionDenied,
         }
@@ -96,6 +102,8 @@ pub enum Refusal {
     Version,
     /// Not for this user.
     User,
+    /// It connects over shared memory, or does not, and this one is otherwise.
+    Carrier,
     /// Something this version does not know.
     Other(u8),
 }
@@ -108,6 +116,7 @@ impl Refusal {
             Refusal::NoKeyHere => 3,
             Refusal::Version => 4,
             Refusal::User => 5,
+            Refusal::Carrier => 6,
             Refusal::Other(code) => code,
         }
     }
@@ -119,6 +128,7 @@ impl Refusal {
             3 => Refusal::NoKeyHere,
             4 => Refusal::Version,
             5 => Refusal::User,
+            6 => Refusal::Carrier,
             code => Refusal::Other(code),
         }
     }
@@ -132,6 +142,7 @@ impl fmt::Display for Refusal {
             Refusal::NoKeyHere => "it has no key, and so cannot prove that it is the right one",
             Refusal::Version => "it speaks another version of this protocol",
             Refusal::User => "it does not let this user in",
+            Refusal::Carrier => "only one of the two is for shared memory",
             Refusal::Other(code) => return write!(f, "for reason {code}, which this version does not know"),
         })
     }
@@ -210,12 +221,17 @@ pub(crate) struct Handshake {
     theirs: [u8; HELLO_LEN],
 }
 
+/// What a connection is to be, as both have to see it.
+const FLAGS: usize = 3;
+const KEYED: u8 = 1;
+const SHARED_MEMORY: u8 = 2;
+
 fn hello(role: Role, keyed: bool, nonce: [u8; NONCE_LEN]) -> [u8; HELLO_LEN] {
     let mut hello = [0; HELLO_LEN];
     hello[0] = HELLO;
     hello[1] = VERSION;
     hello[2] = role as u8;
-    hello[3] = u8::from(keyed);
+    hello[FLAGS] = if keyed { KEYED } else { 0 };
     hello[4..].copy_from_slice(&nonce);
     hello
 }
@@ -225,6 +241,12 @@ impl Handshake {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|_| AuthError::NoRandom)?;
         Ok(Handshake::with_nonce(role, key, nonce))
+    }
+
+    /// For a connection that is to go over shared memory.
+    pub(crate) fn over_memory(mut self) -> Self {
+        self.ours[FLAGS] |= SHARED_MEMORY;
+        self
     }
 
     fn with_nonce(role: Role, key: Option<Key>, nonce: [u8; NONCE_LEN]) -> Self {
@@ -289,7 +311,7 @@ impl Handshake {
         }
         let theirs: [u8; HELLO_LEN] =
             message.try_into().map_err(|_| AuthError::Protocol("a hello of another length"))?;
-        let [kind, version, role, keyed, ..] = theirs;
+        let [kind, version, role, flags, ..] = theirs;
         if kind != HELLO {
             return Err(AuthError::Protocol("something else than a hello"));
         }
@@ -299,11 +321,16 @@ impl Handshake {
         if role == self.role as u8 || role > 1 {
             return Err(AuthError::Protocol("a hello of the same role: its own one, sent back?"));
         }
-        match (self.key.is_some(), keyed) {
-            (true, 1) | (false, 0) => {}
-            (true, 0) => return self.fail(Refusal::KeyWanted, AuthError::NoKey),
-            (false, 1) => return self.fail(Refusal::NoKeyHere, AuthError::KeyWanted),
-            _ => return Err(AuthError::Protocol("a hello that neither has a key nor has none")),
+        if flags & !(KEYED | SHARED_MEMORY) != 0 {
+            return Err(AuthError::Protocol("a hello that asks for what this version does not know"));
+        }
+        match (self.key.is_some(), flags & KEYED != 0) {
+            (true, true) | (false, false) => {}
+            (true, false) => return self.fail(Refusal::KeyWanted, AuthError::NoKey),
+            (false, true) => return self.fail(Refusal::NoKeyHere, AuthError::KeyWanted),
+        }
+        if flags & SHARED_MEMORY != self.ours[FLAGS] & SHARED_MEMORY {
+            return self.fail(Refusal::Carrier, AuthError::Carrier);
         }
         self.theirs = theirs;
         self.state = match self.role {
@@ -326,6 +353,7 @@ impl Handshake {
             (Role::Client, Refusal::WrongKey) => AuthError::WrongKey,
             (Role::Client, Refusal::KeyWanted) => AuthError::KeyWanted,
             (Role::Client, Refusal::NoKeyHere) => AuthError::NoKey,
+            (Role::Client, Refusal::Carrier) => AuthError::Carrier,
             (Role::Client, refusal) => AuthError::Refused(refusal),
             (Role::Listener, _) => AuthError::Protocol("a refusal by a client"),
         }

@@ -1,6 +1,8 @@
 //! The end that connects.
 
-use ipc_stream::Transport;
+use std::sync::Arc;
+
+use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
 
 use crate::address::{Address, Carrier};
 use crate::auth::{AuthError, Role};
@@ -9,6 +11,7 @@ use crate::credentials::Credentials;
 use crate::dial::{self, ConnectError};
 use crate::handshake::{HandshakeError, Pending};
 use crate::options::Options;
+use crate::rings;
 
 /// The end that connects: [`Client::connect`], or [`Options::connect`] with a key.
 #[derive(Debug)]
@@ -32,9 +35,16 @@ pub(crate) fn connect(address: &Address, options: &Options) -> Result<Connection
     let fd = dial::connect(address, &options.dial())?;
     let of = |source: HandshakeError| ConnectError::Handshake { address: address.clone(), source };
     let (transport, peer) = about(address.carrier(), &fd, options).map_err(of)?;
-    let machine = options.machine(Role::Client).map_err(of)?;
-    let fd = Pending::new(fd, machine, options.handshake_deadline()).finish().map_err(of)?;
-    let mut connection = Connection::of(fd, transport, peer, options.python);
+    let machine = options.machine(Role::Client, address.carrier()).map_err(of)?;
+    let deadline = options.handshake_deadline();
+    let fd = Pending::new(fd, machine, deadline).finish().map_err(of)?;
+    let mut connection = if address.carrier() == Carrier::Shm {
+        let end = End::new(fd, transport, Part::Whole);
+        let (tx, rx) = (Tx::new(Arc::clone(&end)), Rx::new(end));
+        Connection::of_rings(rings::accept(tx, rx, Until::At(deadline)).map_err(of)?, peer)
+    } else {
+        Connection::of(fd, transport, peer, options.python)
+    };
     connection.set_limits(options.limits);
     Ok(connection)
 }

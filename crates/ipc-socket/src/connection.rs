@@ -11,9 +11,11 @@ use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::carrier::{Closer, In, Out};
 use crate::credentials::Credentials;
 use crate::python::Object;
 use crate::receiving::{RecvHalf, Step};
+use crate::rings::{RingRx, RingTx};
 use crate::sending::SendHalf;
 use crate::types::{Control, Questions};
 
@@ -44,12 +46,19 @@ impl Connection {
     pub(crate) fn of(fd: OwnedFd, transport: Transport, peer: Option<Credentials>, python: bool) -> Self {
         let layout = if python { Layout::Lengths } else { Layout::Frames };
         let end = End::new(fd, transport, Part::Whole);
+        let out = Out::Stream(Tx::with_layout(Arc::clone(&end), layout));
+        Connection::over(out, In::Stream(Rx::with_layout(end, layout)), peer, python)
+    }
+
+    /// A connection over rings that the two have agreed on, and their socket.
+    pub(crate) fn of_rings((tx, rx): (RingTx, RingRx), peer: Option<Credentials>) -> Self {
+        Connection::over(Out::Rings(Box::new(tx)), In::Rings(Box::new(rx)), peer, false)
+    }
+
+    fn over(out: Out, back: In, peer: Option<Credentials>, python: bool) -> Self {
         let questions = Arc::<Questions>::default();
-        Connection {
-            sending: SendHalf::new(Tx::with_layout(Arc::clone(&end), layout), Arc::clone(&questions), python),
-            receiving: RecvHalf::new(Rx::with_layout(end, layout), questions, python),
-            peer,
-        }
+        let sending = SendHalf::new(out, Arc::clone(&questions), python);
+        Connection { sending, receiving: RecvHalf::new(back, questions, python), peer }
     }
 
     /// Who is at the other end of a Unix socket; `None` for connections of the network.
@@ -58,16 +67,18 @@ impl Connection {
     }
 
     /// Two halves, for two threads. Each closes its direction when it is dropped.
-    ///
-    /// # Errors
-    /// `EMFILE` when the process has no descriptor left.
-    pub fn split(self) -> std::io::Result<(SendHalf, RecvHalf)> {
+    pub fn split(self) -> (SendHalf, RecvHalf) {
         let Connection { mut sending, mut receiving, .. } = self;
-        let end = Arc::clone(sending.tx.end());
-        let (out, back) = (end.half(Part::Sending)?, end.half(Part::Receiving)?);
-        sending.tx.set_end(out);
-        receiving.rx.set_end(back);
-        Ok((sending, receiving))
+        let end = Arc::clone(sending.out.end());
+        let part = |part| End::new(Arc::clone(end.descriptor()), end.transport(), part);
+        sending.out.set_end(part(Part::Sending));
+        receiving.back.set_end(part(Part::Receiving));
+        (sending, receiving)
+    }
+
+    /// To close it from another thread.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.sending.out, &self.receiving.back)
     }
 
     /// Both halves, to use one while the other is in use.
@@ -80,7 +91,7 @@ impl Connection {
     /// # Errors
     /// What the system reports.
     pub fn close_sending(&mut self) -> std::io::Result<()> {
-        ipc_os::socket::shutdown(self.sending.tx.end().as_fd(), std::net::Shutdown::Write)
+        self.sending.out.close()
     }
 
     fn recv_until<T: DeserializeOwned>(&mut self, until: Until) -> Result<T, RecvError> {
@@ -299,7 +310,7 @@ impl AsFd for Connection {
 
 impl AsFd for RecvHalf {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.rx.end().as_fd()
+        self.back.end().as_fd()
     }
 }
 
@@ -313,6 +324,6 @@ impl Waitable for Connection {
 /// Ready when there is a message, or the news that there will be none.
 impl Waitable for RecvHalf {
     fn readiness(&self) -> Readiness<'_> {
-        if self.is_ready() { Readiness::Now } else { Readiness::Descriptor(self.as_fd()) }
+        RecvHalf::readiness(self)
     }
 }

@@ -35,6 +35,9 @@ pub enum HandshakeError {
     /// What came is no frame of this protocol.
     #[error("the other end does not speak this protocol")]
     Frame(#[source] FrameError),
+    /// There is no shared memory for the connection, here or at the other end, or what the other end sent is none.
+    #[error("the shared memory of the connection could not be set up")]
+    Memory(#[source] ipc_core::Error),
     /// The system reports something else.
     #[error("the handshake failed")]
     Io(#[source] io::Error),
@@ -48,6 +51,7 @@ impl Classify for HandshakeError {
             HandshakeError::Timeout => ErrorKind::Timeout,
             HandshakeError::Disconnected => ErrorKind::Disconnected,
             HandshakeError::Frame(error) => error.kind(),
+            HandshakeError::Memory(error) => error.kind(),
             HandshakeError::Io(error) => ErrorKind::of_io(error),
         }
     }

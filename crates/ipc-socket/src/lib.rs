@@ -4,6 +4,7 @@
 mod address;
 mod auth;
 mod bind;
+mod carrier;
 mod client;
 mod connection;
 mod credentials;
@@ -13,12 +14,14 @@ mod listener;
 mod options;
 pub mod python;
 mod receiving;
+mod rings;
 mod sending;
 mod types;
 
 pub use address::{Address, AddressError, AddressParts, Carrier};
 pub use auth::{AuthError, Refusal};
 pub use bind::BindError;
+pub use carrier::Closer;
 pub use client::Client;
 pub use connection::Connection;
 pub use credentials::Credentials;

@@ -1,14 +1,15 @@
 //! The end that is connected to.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipc_core::{Classify, ErrorKind};
 use ipc_os::{Readiness, Waitable, wait};
-use ipc_stream::Transport;
+use ipc_stream::{End, Part, Rx, Transport, Tx};
 
-use crate::address::Address;
+use crate::address::{Address, Carrier};
 use crate::auth::Role;
 use crate::bind::{BindError, Bound, TakeError};
 use crate::client::about;
@@ -16,6 +17,7 @@ use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::handshake::{HandshakeError, Pending, Progress};
 use crate::options::Options;
+use crate::rings;
 
 /// So many handshakes go on at once.
 const PENDING_MAX: usize = 64;
@@ -171,7 +173,7 @@ impl Listener {
                 Ok(about) => about,
                 Err(source) => return failed(from, source),
             };
-            let machine = match self.options.machine(Role::Listener) {
+            let machine = match self.options.machine(Role::Listener, carrier) {
                 Ok(machine) => machine,
                 Err(source) => return failed(from, source),
             };
@@ -198,10 +200,14 @@ impl Listener {
                 Ok(Progress::Waiting) => {}
                 Ok(Progress::Done) => {
                     let Arriving { pending, transport, peer, from, .. } = self.pending.remove(at);
-                    self.last = Some(Last { from });
-                    let mut connection = Connection::of(pending.fd, transport, peer, self.options.python);
-                    connection.set_limits(self.options.limits);
-                    return Ok(Some(connection));
+                    let connection = self.connection(pending.fd, transport, peer);
+                    return match connection {
+                        Ok(connection) => {
+                            self.last = Some(Last { from });
+                            Ok(Some(connection))
+                        }
+                        Err(source) => Err(AcceptError::Handshake { from, source }),
+                    };
                 }
                 Err(source) => {
                     let from = self.pending.remove(at).from;
@@ -210,6 +216,24 @@ impl Listener {
             }
         }
         Ok(None)
+    }
+
+    /// The connection to somebody who was let in.
+    fn connection(
+        &self,
+        fd: OwnedFd,
+        transport: Transport,
+        peer: Option<Credentials>,
+    ) -> Result<Connection, HandshakeError> {
+        let mut connection = if self.local_address().carrier() == Carrier::Shm {
+            let end = End::new(fd, transport, Part::Whole);
+            let (tx, rx) = (Tx::new(Arc::clone(&end)), Rx::new(end));
+            Connection::of_rings(rings::offer(tx, rx, self.options.ring_len)?, peer)
+        } else {
+            Connection::of(fd, transport, peer, self.options.python)
+        };
+        connection.set_limits(self.options.limits);
+        Ok(connection)
     }
 
     fn wait(&self, deadline: Option<Instant>, now: Instant) -> io::Result<()> {

@@ -48,6 +48,7 @@ pub struct Options {
     pub(crate) python: bool,
     legacy_md5: bool,
     pub(crate) limits: Limits,
+    pub(crate) ring_len: usize,
 }
 
 impl Default for Options {
@@ -63,6 +64,7 @@ impl Default for Options {
             python: false,
             legacy_md5: false,
             limits: Limits::default(),
+            ring_len: 256 << 10,
         }
     }
 }
@@ -148,6 +150,14 @@ impl Options {
         self
     }
 
+    /// How many bytes each direction of a connection over shared memory holds: 256 KiB unless told otherwise, 1 GiB at most.
+    /// Longer messages pass all the same, in pieces. It is the listener's to say.
+    #[must_use]
+    pub fn ring_len(mut self, bytes: usize) -> Self {
+        self.ring_len = bytes;
+        self
+    }
+
     /// Listens at an address.
     ///
     /// # Errors
@@ -159,8 +169,8 @@ impl Options {
         BindError: From<A::Error>,
     {
         let address = address.try_into()?;
-        if address.carrier() == Carrier::Shm {
-            return Err(BindError::Io { address, source: no_shm() });
+        if self.python && address.carrier() == Carrier::Shm {
+            return Err(BindError::Io { address, source: no_rings_in_python() });
         }
         let bind = BindOptions { mode: self.mode, loopback_only: self.is_closed(), tcp: TcpTimes::default() };
         Ok(Listener::over(Bound::bind(&address, &bind)?, self))
@@ -177,8 +187,8 @@ impl Options {
         ConnectError: From<A::Error>,
     {
         let address = address.try_into()?;
-        if address.carrier() == Carrier::Shm {
-            return Err(ConnectError::Io { address, source: no_shm() });
+        if self.python && address.carrier() == Carrier::Shm {
+            return Err(ConnectError::Io { address, source: no_rings_in_python() });
         }
         client::connect(&address, self)
     }
@@ -199,9 +209,11 @@ impl Options {
     }
 
     /// What is said in a handshake.
-    pub(crate) fn machine(&self, role: Role) -> Result<Machine, HandshakeError> {
+    pub(crate) fn machine(&self, role: Role, carrier: Carrier) -> Result<Machine, HandshakeError> {
         if !self.python {
-            return Ok(Machine::Native(Handshake::new(role, self.key.clone())?));
+            let handshake = Handshake::new(role, self.key.clone())?;
+            let over_memory = carrier == Carrier::Shm;
+            return Ok(Machine::Native(if over_memory { handshake.over_memory() } else { handshake }));
         }
         let Some(key) = &self.key else { return Ok(Machine::Nothing) };
         let options = python::Options::new().allow_legacy_md5(self.legacy_md5);
@@ -218,7 +230,7 @@ impl Options {
     }
 }
 
-fn no_shm() -> io::Error {
-    let what = "connections over shared memory are not there yet: use a unix: address";
+fn no_rings_in_python() -> io::Error {
+    let what = "CPython has no connections over shared memory: use a unix: address";
     io::Error::new(io::ErrorKind::Unsupported, what)
 }

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use ipc_core::frame::FrameKind;
 use ipc_core::{Codec, Fingerprint, Limits, RecvError, Schema, handle};
-use ipc_stream::{Rx, Until};
+use ipc_os::Readiness;
+use ipc_stream::Until;
 use serde::de::DeserializeOwned;
 
+use crate::carrier::In;
 use crate::python::{Object, from_object, pickle};
 use crate::types::{Control, Questions, Structures, Types};
 
 /// The half of a [`Connection`](crate::Connection) that receives; [there](crate::Connection) is what is promised.
 #[derive(Debug)]
 pub struct RecvHalf {
-    pub(crate) rx: Rx,
+    pub(crate) back: In,
     codec: Codec,
     types: Types,
     questions: Arc<Questions>,
@@ -46,9 +48,9 @@ pub(crate) enum Step<T> {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(rx: Rx, questions: Arc<Questions>, python: bool) -> Self {
+    pub(crate) fn new(back: In, questions: Arc<Questions>, python: bool) -> Self {
         RecvHalf {
-            rx,
+            back,
             codec: Codec::default(),
             types: Types::default(),
             questions,
@@ -70,7 +72,7 @@ impl RecvHalf {
         if !self.is_clear() {
             return self.step_held(id);
         }
-        match self.rx.recv_behind(&id.to_le_bytes(), until)? {
+        match self.back.recv_behind(&id.to_le_bytes(), until)? {
             Some(message) => Ok(Step::Got(message)),
             None => self.step_other(id, until),
         }
@@ -80,7 +82,7 @@ impl RecvHalf {
         if !self.python {
             return Err(no_pickle("the other end speaks this crate's own protocol: use `recv`"));
         }
-        let pickle = self.rx.recv_bytes(until)?;
+        let pickle = self.back.recv_bytes(until)?;
         pickle::decode(&pickle, self.codec.limits()).map_err(no_pickle)
     }
 
@@ -109,7 +111,7 @@ impl RecvHalf {
     /// Takes one frame out of the stream: what it says of types is noted, anything else held. Whether it was a question.
     pub(crate) fn fetch(&mut self, until: Until) -> Result<bool, RecvError> {
         let (mut payload, mut descriptors) = (Vec::new(), Vec::new());
-        let kind = self.rx.recv_frame(&mut payload, &mut descriptors, until)?;
+        let kind = self.back.recv_frame(&mut payload, &mut descriptors, until)?;
         if kind != FrameKind::Control {
             self.held.push_back(Held { kind, payload, descriptors });
             return Ok(false);
@@ -222,7 +224,7 @@ impl RecvHalf {
     /// One look for bytes.
     pub(crate) fn step_bytes(&mut self, until: Until) -> Result<Step<Vec<u8>>, RecvError> {
         if self.is_clear() {
-            match self.rx.recv_bytes(until) {
+            match self.back.recv_bytes(until) {
                 Err(RecvError::Frame(_)) | Err(RecvError::WrongKind { .. }) => {}
                 other => return other.map(Step::Got),
             }
@@ -280,7 +282,7 @@ impl RecvHalf {
     /// One look for bytes, into `buf`.
     pub(crate) fn step_bytes_into(&mut self, buf: &mut [u8]) -> Result<Step<usize>, RecvError> {
         if self.is_clear() {
-            match self.rx.recv_bytes_into(buf, Until::Forever) {
+            match self.back.recv_bytes_into(buf, Until::Forever) {
                 Err(RecvError::Frame(_)) | Err(RecvError::WrongKind { .. }) => {}
                 other => return other.map(Step::Got),
             }
@@ -317,10 +319,10 @@ impl RecvHalf {
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         let until = Until::after(timeout);
         while self.is_clear() {
-            if !self.rx.poll(until)? {
+            if !self.back.poll(until)? {
                 return Ok(false);
             }
-            if self.rx.kind() != Some(FrameKind::Control) {
+            if self.back.kind() != Some(FrameKind::Control) {
                 break;
             }
             self.fetch(until)?;
@@ -328,15 +330,15 @@ impl RecvHalf {
         Ok(true)
     }
 
-    /// Whether a receive would find something without asking the kernel.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.is_clear() || self.rx.is_ready()
+    /// How to tell whether a receive would not wait.
+    pub(crate) fn readiness(&self) -> Readiness<'_> {
+        if self.is_clear() { self.back.readiness() } else { Readiness::Now }
     }
 
     /// Sets the limits that protect this process from what is received.
     pub fn set_limits(&mut self, limits: Limits) {
         self.codec = Codec::new(limits);
-        self.rx.set_limits(limits);
+        self.back.set_limits(limits);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_core::frame::FrameKind;
 use ipc_core::{Limits, SendAllError, SendError};
-use ipc_stream::{Tx, Until};
+use ipc_stream::Until;
 use serde::{Deserialize, Serialize};
 
+use crate::carrier::Out;
 use crate::python::{Object, pickle, to_object};
 use crate::types::{Control, Questions, Types};
 
@@ -15,7 +15,7 @@ use crate::types::{Control, Questions, Types};
 /// closes its direction: the peer receives what was sent, and then the end of the stream.
 #[derive(Debug)]
 pub struct SendHalf {
-    pub(crate) tx: Tx,
+    pub(crate) out: Out,
     types: Types,
     questions: Arc<Questions>,
     /// CPython is at the other end.
@@ -32,8 +32,8 @@ fn no_pickle(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Sen
 const FULL: usize = 32 << 10;
 
 impl SendHalf {
-    pub(crate) fn new(tx: Tx, questions: Arc<Questions>, python: bool) -> Self {
-        SendHalf { tx, types: Types::default(), questions, python }
+    pub(crate) fn new(out: Out, questions: Arc<Questions>, python: bool) -> Self {
+        SendHalf { out, types: Types::default(), questions, python }
     }
 
     #[inline]
@@ -50,7 +50,7 @@ impl SendHalf {
         if self.questions.any() {
             self.answer(until)?;
         }
-        self.tx.send_behind(&id.to_le_bytes(), message, until)
+        self.out.send_behind(&id.to_le_bytes(), message, until)
     }
 
     fn put_object(&mut self, object: &Object, until: Until) -> Result<(), SendError> {
@@ -59,11 +59,11 @@ impl SendHalf {
         }
         let mut pickle = Vec::new();
         pickle::encode(object, &mut pickle).map_err(no_pickle)?;
-        self.tx.send_bytes(&pickle, until)
+        self.put_bytes(&pickle, until)
     }
 
     fn put_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
-        self.tx.send_bytes(bytes, until)
+        self.out.send_bytes(bytes, until)
     }
 
     /// Says what the peer has asked, as far as it is known here.
@@ -77,7 +77,7 @@ impl SendHalf {
     }
 
     pub(crate) fn control(&mut self, control: &Control, until: Until) -> Result<(), SendError> {
-        self.tx.send_parts(FrameKind::Control, &[&control.to_bytes()], &[], until)
+        self.out.send_control(&control.to_bytes(), until)
     }
 
     /// Sends a message of any type, waiting for room.
@@ -130,17 +130,17 @@ impl SendHalf {
             return Ok(sent);
         }
         let id = self.types.id::<T>().to_le_bytes();
-        let put = |tx: &mut Tx| {
-            tx.begin_batch()?;
+        let put = |out: &mut Out| {
+            out.begin_batch()?;
             for message in messages {
-                tx.batch(&id, message.borrow(), FULL)?;
+                out.batch(&id, message.borrow(), FULL)?;
                 sent += 1;
             }
             Ok(())
         };
-        let put = put(&mut self.tx);
+        let put = put(&mut self.out);
         // Those before one that cannot be encoded go out all the same.
-        let done = self.tx.put_batch();
+        let done = self.out.put_batch();
         match put.and(done) {
             Ok(()) => Ok(sent),
             Err(source) => Err(SendAllError { sent, source }),
@@ -184,11 +184,11 @@ impl SendHalf {
     /// # Errors
     /// [`SendError::Disconnected`], [`SendError::Io`].
     pub fn flush(&mut self) -> Result<(), SendError> {
-        self.tx.flush(Until::Forever)
+        self.out.flush(Until::Forever)
     }
 
     /// Sets the limits for what is sent.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.tx.set_limits(limits);
+        self.out.set_limits(limits);
     }
 }

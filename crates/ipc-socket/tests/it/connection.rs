@@ -22,6 +22,7 @@ fn pair(carrier: &str) -> (Connection, Connection) {
     let address = match carrier {
         "unix" => format!("unix:{}", path.display()),
         "abstract" => format!("unix:@ipc-test-{}", path.display()),
+        "shm" => format!("shm:{}", path.display()),
         "tcp" => "tcp:127.0.0.1:0".to_owned(),
         other => panic!("{other}"),
     };
@@ -34,7 +35,7 @@ fn pair(carrier: &str) -> (Connection, Connection) {
 }
 
 fn everywhere(test: impl Fn(Connection, Connection)) {
-    for carrier in ["unix", "abstract", "tcp"] {
+    for carrier in ["unix", "abstract", "tcp", "shm"] {
         let (ours, theirs) = pair(carrier);
         test(ours, theirs);
     }
@@ -181,7 +182,7 @@ fn b24_the_end_of_a_peer() {
 fn two_halves_for_two_threads() {
     let _watchdog = watchdog("two_halves_for_two_threads");
     everywhere(|a, b| {
-        let ((mut to_b, mut from_b), (mut to_a, mut from_a)) = (a.split().unwrap(), b.split().unwrap());
+        let ((mut to_b, mut from_b), (mut to_a, mut from_a)) = (a.split(), b.split());
         let sums: Vec<u64> = std::thread::scope(|scope| {
             let send = |half: &mut ipc_socket::SendHalf| half.send_all::<u64>(0..10_000_u64).unwrap();
             let take =

@@ -1,0 +1,235 @@
+//! The sending side.
+
+use ipc_core::{Codec, Limits, SendAllError, SendError, handle};
+use ipc_os::poll_writable;
+use ipc_shm::ring::{Reserved, RingWriter};
+use ipc_stream::{Tx, Until};
+use serde::Serialize;
+use std::os::fd::AsFd;
+
+use super::{BYTES, CONTROL, KEEP_MAX, MESSAGE, ON_THE_SOCKET};
+
+/// A peer that was killed is noticed when this end would wait, and after so many messages at the latest.
+const ASK_AFTER: u32 = 256;
+
+#[derive(Debug)]
+pub(crate) struct RingTx {
+    /// `None` once it was closed.
+    ring: Option<RingWriter>,
+    /// What has handles goes through here.
+    pub(crate) tx: Tx,
+    codec: Codec,
+    /// Where messages are encoded, and batches gathered.
+    buf: Vec<u8>,
+    /// Where the messages of the batch end.
+    ends: Vec<usize>,
+    /// Messages since the kernel was asked for the peer.
+    unasked: u32,
+}
+
+impl RingTx {
+    pub(crate) fn new(ring: RingWriter, tx: Tx) -> Self {
+        let codec = Codec::default();
+        RingTx { ring: Some(ring), tx, codec, buf: Vec::new(), ends: Vec::new(), unasked: 0 }
+    }
+
+    pub(crate) fn ring(&self) -> Option<&RingWriter> {
+        self.ring.as_ref()
+    }
+
+    /// The peer reads what is there, and then the end.
+    pub(crate) fn close(&mut self) {
+        self.ring = None;
+    }
+
+    #[inline]
+    pub(crate) fn send_behind<T: Serialize>(
+        &mut self,
+        prefix: &[u8],
+        message: &T,
+        until: Until,
+    ) -> Result<(), SendError> {
+        self.buf.clear();
+        if self.encode(prefix, message)? {
+            return self.send_on_the_socket(prefix, message, until);
+        }
+        let way = self.make_way(until);
+        let sent = way.and_then(|()| write(&mut self.ring, MESSAGE, &self.buf, until));
+        self.done();
+        sent
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
+        self.make_way(until)?;
+        write(&mut self.ring, BYTES, bytes, until)
+    }
+
+    pub(crate) fn send_control(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
+        self.make_way(until)?;
+        write(&mut self.ring, CONTROL, bytes, until)
+    }
+
+    /// Appends a message to the buffer; or, if it has handles, nothing. Whether it has.
+    #[inline]
+    fn encode<T: Serialize>(&mut self, prefix: &[u8], message: &T) -> Result<bool, SendError> {
+        let start = self.buf.len();
+        self.buf.extend_from_slice(prefix);
+        let encoded = handle::outgoing(|| self.codec.encode(message, &mut self.buf));
+        match encoded {
+            Ok(((), handles)) if handles.is_empty() => {
+                // Nothing is in it; this spares the hot path the code that would drop what is.
+                std::mem::forget(handles);
+                Ok(false)
+            }
+            Ok(_) => {
+                self.buf.truncate(start);
+                Ok(true)
+            }
+            Err(error) => {
+                self.buf.truncate(start);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Puts out what is in the way of another frame.
+    #[inline]
+    fn make_way(&mut self, until: Until) -> Result<(), SendError> {
+        self.unasked += 1;
+        if self.unasked >= ASK_AFTER || !self.tx.rest().0.is_empty() {
+            self.look_after(until)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn look_after(&mut self, until: Until) -> Result<(), SendError> {
+        self.unasked = 0;
+        if self.ring.as_ref().is_some_and(RingWriter::is_disconnected) {
+            return Err(SendError::Disconnected);
+        }
+        // The reader has come to the place of a message of which some is still here.
+        self.tx.flush(until).map_err(|error| match error {
+            SendError::Begun { .. } => nothing_went(until),
+            error => error,
+        })
+    }
+
+    /// A message with handles.
+    #[cold]
+    fn send_on_the_socket<T: Serialize>(
+        &mut self,
+        prefix: &[u8],
+        message: &T,
+        until: Until,
+    ) -> Result<(), SendError> {
+        self.make_way(until)?;
+        let RingTx { ring: Some(ring), tx, .. } = self else { return Err(SendError::Disconnected) };
+        loop {
+            let place = reserve(ring, until)?;
+            match tx.send_behind(prefix, message, Until::Now) {
+                Ok(()) => return place.commit(ON_THE_SOCKET),
+                Err(SendError::Begun { left }) => {
+                    place.commit(ON_THE_SOCKET)?;
+                    return match until {
+                        Until::Now => Err(SendError::Begun { left }),
+                        _ => tx.flush(until),
+                    };
+                }
+                Err(SendError::Full) if until.is_over() => return Err(nothing_went(until)),
+                Err(SendError::Full) => {
+                    // The reader has not come to those before.
+                    drop(place);
+                    poll_writable(tx.end().as_fd(), until.left()).map_err(SendError::Io)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) fn begin_batch(&mut self) -> Result<(), SendError> {
+        self.make_way(Until::Forever)?;
+        self.buf.clear();
+        self.ends.clear();
+        Ok(())
+    }
+
+    pub(crate) fn batch<T: Serialize>(
+        &mut self,
+        prefix: &[u8],
+        message: &T,
+        full: usize,
+    ) -> Result<(), SendError> {
+        if self.encode(prefix, message)? {
+            self.put_batch()?;
+            return self.send_on_the_socket(prefix, message, Until::Forever);
+        }
+        self.ends.push(self.buf.len());
+        if self.buf.len() >= full { self.put_batch() } else { Ok(()) }
+    }
+
+    pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let frames = starts.zip(&self.ends).map(|(from, to)| (MESSAGE, &self.buf[from..*to]));
+        let ring = self.ring.as_mut().ok_or(SendError::Disconnected)?;
+        let put = ring.write_many(frames);
+        self.ends.clear();
+        self.done();
+        put.map(drop).map_err(|SendAllError { source, .. }| source)
+    }
+
+    fn done(&mut self) {
+        if self.buf.capacity() > KEEP_MAX {
+            self.buf = Vec::new();
+        }
+        self.buf.clear();
+    }
+
+    pub(crate) fn flush(&mut self, until: Until) -> Result<(), SendError> {
+        let Some(ring) = &mut self.ring else { return Err(SendError::Disconnected) };
+        match until.left() {
+            None => ring.flush()?,
+            Some(left) => ring.flush_timeout(left)?,
+        }
+        self.tx.flush(until)
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.codec = Codec::new(limits);
+        self.tx.set_limits(limits);
+        if let Some(ring) = &mut self.ring {
+            ring.set_limits(limits);
+        }
+    }
+}
+
+#[inline]
+fn write(ring: &mut Option<RingWriter>, kind: u32, bytes: &[u8], until: Until) -> Result<(), SendError> {
+    let Some(ring) = ring else { return Err(SendError::Disconnected) };
+    match until {
+        Until::Forever => ring.write(kind, bytes),
+        Until::Now => ring.try_write(kind, bytes),
+        Until::At(_) => in_time(ring.write_timeout(kind, bytes, until.left().unwrap_or_default())),
+    }
+}
+
+/// The place of a message that is on the socket.
+fn reserve(ring: &mut RingWriter, until: Until) -> Result<Reserved<'_>, SendError> {
+    match until {
+        Until::Forever => ring.reserve(0),
+        Until::Now => ring.try_reserve(0),
+        Until::At(_) => in_time(ring.reserve_timeout(0, until.left().unwrap_or_default())),
+    }
+}
+
+/// With no time left at all the ring was merely looked at.
+fn in_time<T>(result: Result<T, SendError>) -> Result<T, SendError> {
+    match result {
+        Err(SendError::Full) => Err(SendError::Timeout),
+        other => other,
+    }
+}
+
+fn nothing_went(until: Until) -> SendError {
+    if matches!(until, Until::Now) { SendError::Full } else { SendError::Timeout }
+}
