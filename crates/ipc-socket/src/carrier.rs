@@ -85,6 +85,14 @@ impl Out {
         }
     }
 
+    /// Whether something is in the batch that was not put out.
+    pub(crate) fn has_gathered(&self) -> bool {
+        match self {
+            Out::Stream(tx) => tx.has_gathered(),
+            Out::Rings(rings) => rings.has_gathered(),
+        }
+    }
+
     pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
         match self {
             Out::Stream(tx) => tx.put_batch(),

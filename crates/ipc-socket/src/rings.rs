@@ -66,3 +66,6 @@ pub(crate) fn accept(tx: Tx, mut rx: Rx, until: Until) -> Result<(RingTx, RingRx
     }
     Ok((RingTx::new(offer.writer, tx), RingRx::new(offer.reader, rx)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,10 +113,12 @@ impl SendHalf {
         self.put(message, Until::after(timeout))
     }
 
-    /// Sends all messages of an iterator, many with each system call. How many there were.
+    /// Sends all messages of an iterator, many with each system call. The peer may see them only when this has returned, or
+    /// has to wait. How many there were.
     ///
     /// # Errors
-    /// The error of the first message that could not be sent, and how many were before it.
+    /// The error of the first message that could not be sent, and how many were sent for certain: of a batch that the peer
+    /// took no more, some may have arrived.
     pub fn send_all<T: Serialize + Deserialize<'static>>(
         &mut self,
         messages: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
@@ -130,17 +132,24 @@ impl SendHalf {
             return Ok(sent);
         }
         let id = self.types.id::<T>().to_le_bytes();
+        let mut gathered = 0;
         let put = |out: &mut Out| {
             out.begin_batch()?;
             for message in messages {
                 out.batch(&id, message.borrow(), FULL)?;
-                sent += 1;
+                gathered += 1;
+                if !out.has_gathered() {
+                    sent = gathered;
+                }
             }
             Ok(())
         };
         let put = put(&mut self.out);
         // Those before one that cannot be encoded go out all the same.
         let done = self.out.put_batch();
+        if done.is_ok() {
+            sent = gathered;
+        }
         match put.and(done) {
             Ok(()) => Ok(sent),
             Err(source) => Err(SendAllError { sent, source }),

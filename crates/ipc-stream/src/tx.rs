@@ -273,6 +273,11 @@ impl Tx {
         Ok(())
     }
 
+    /// Whether something is in the batch that was not put out.
+    pub fn has_gathered(&self) -> bool {
+        !self.buf.is_empty()
+    }
+
     /// Puts out what is in the batch.
     ///
     /// # Errors

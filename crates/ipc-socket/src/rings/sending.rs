@@ -168,6 +168,10 @@ impl RingTx {
         if self.buf.len() >= full { self.put_batch() } else { Ok(()) }
     }
 
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
     pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let frames = starts.zip(&self.ends).map(|(from, to)| (MESSAGE, &self.buf[from..*to]));

@@ -8,3 +8,4 @@ mod interpreters;
 mod pickle;
 mod python;
 mod python_auth;
+mod shm;
