@@ -2,44 +2,17 @@
 
 use std::time::Duration;
 
-use ipc_process::Process;
 use ipc_socket::{
-    AcceptError, AuthError, ConnectError, Connection, HandshakeError, Listener, Options, RecvError,
-    SendError, Waitable, wait,
+    AcceptError, AuthError, ConnectError, HandshakeError, Listener, Options, RecvError, SendError, Waitable,
+    wait,
 };
 use ipc_testkit::{LONG, SHORT, watchdog};
 use serde::{Deserialize, Serialize};
 
+use crate::carriers::{KEY, Over, everywhere, pair};
+
 /// The listener's, and the client's.
 type Keys = (Option<&'static [u8]>, Option<&'static [u8]>);
-
-const KEY: &[u8] = b"a key of the tests";
-
-/// Both ends over one carrier, with a key.
-fn pair(carrier: &str) -> (Connection, Connection) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let address = match carrier {
-        "unix" => format!("unix:{}", path.display()),
-        "abstract" => format!("unix:@ipc-test-{}", path.display()),
-        "shm" => format!("shm:{}", path.display()),
-        "tcp" => "tcp:127.0.0.1:0".to_owned(),
-        other => panic!("{other}"),
-    };
-    let options = Options::new().authkey(KEY).handshake_timeout(LONG);
-    let mut listener = options.clone().bind(address.as_str()).unwrap();
-    let address = listener.local_address().clone();
-    let client = std::thread::spawn(move || options.connect(&address).unwrap());
-    let ours = listener.accept_timeout(LONG).unwrap();
-    (ours, client.join().unwrap())
-}
-
-fn everywhere(test: impl Fn(Connection, Connection)) {
-    for carrier in ["unix", "abstract", "tcp", "shm"] {
-        let (ours, theirs) = pair(carrier);
-        test(ours, theirs);
-    }
-}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Question {
@@ -214,13 +187,13 @@ fn b30_it_can_be_waited_for_among_others() {
 #[test]
 fn handles_travel_over_unix_sockets_and_are_refused_by_tcp() {
     let _watchdog = watchdog("handles_travel_over_unix_sockets_and_are_refused_by_tcp");
-    let (mut a, mut b) = pair("unix");
+    let (mut a, mut b) = pair(Over::Unix);
     let (mut tx, rx) = ipc_pipe::pipe::<u8>().unwrap();
     a.send(&rx).unwrap();
     tx.send(&7).unwrap();
     assert_eq!(b.recv::<ipc_pipe::Receiver<u8>>().unwrap().recv().unwrap(), 7);
 
-    let (mut a, mut b) = pair("tcp");
+    let (mut a, mut b) = pair(Over::Tcp);
     let (_tx, rx) = ipc_pipe::pipe::<u8>().unwrap();
     let error = a.send(&rx).unwrap_err();
     assert!(matches!(error, SendError::Handles { count: 1, .. }), "{error:?}");
@@ -231,34 +204,13 @@ fn handles_travel_over_unix_sockets_and_are_refused_by_tcp() {
 #[test]
 fn who_is_there_is_known() {
     let _watchdog = watchdog("who_is_there_is_known");
-    let (a, b) = pair("unix");
+    let (a, b) = pair(Over::Unix);
     for end in [&a, &b] {
         let peer = end.peer().unwrap();
         assert_eq!(peer.pid(), Some(std::process::id()));
     }
-    let (a, _b) = pair("tcp");
+    let (a, _b) = pair(Over::Tcp);
     assert!(a.peer().is_none());
-}
-
-fn say_hello_and_stay(address: String) {
-    let mut connection = Options::new().authkey(KEY).connect(address.as_str()).unwrap();
-    connection.send(&std::process::id()).unwrap();
-    ipc_testkit::processes::park();
-}
-
-#[test]
-fn a_killed_process_is_noticed() {
-    let _watchdog = watchdog("a_killed_process_is_noticed");
-    let directory = tempfile::tempdir().unwrap();
-    for address in [format!("unix:{}/s", directory.path().display()), "tcp:127.0.0.1:0".to_owned()] {
-        let mut listener = Options::new().authkey(KEY).bind(address.as_str()).unwrap();
-        let address = listener.local_address().to_string();
-        let process = Process::spawn(say_hello_and_stay, (address,)).unwrap();
-        let mut connection = listener.accept_timeout(LONG).unwrap();
-        assert_eq!(connection.recv::<u32>().unwrap(), process.id());
-        process.kill().unwrap();
-        assert!(matches!(connection.recv::<u32>(), Err(RecvError::Disconnected)));
-    }
 }
 
 fn auth(error: &ConnectError) -> &AuthError {
@@ -316,7 +268,7 @@ fn only_some_users_are_let_in() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/s", directory.path().display());
     let me = {
-        let (a, _b) = pair("unix");
+        let (a, _b) = pair(Over::Unix);
         a.peer().unwrap().uid()
     };
     for (users, is_in) in [(vec![me], true), (vec![me + 1], false)] {

@@ -1,8 +1,11 @@
 //! The tests of this crate, in one binary; a process that a test spawns is this binary again.
 
 mod address;
+mod behaviours;
 mod bind;
+mod carriers;
 mod connection;
+mod deaths;
 mod examples;
 mod interpreters;
 mod pickle;
