@@ -106,5 +106,6 @@ pub(super) const UNSAFE: &[(&str, &str)] = &[
     ("crates/ipc-process/src/worker.rs", "an entry in .init_array, for test binaries"),
     ("crates/ipc-core/tests/it/budget.rs", "an allocator that counts"),
     ("crates/ipc-pipe/tests/it/signals.rs", "signal handlers and dispositions"),
+    ("crates/ipc-socket/tests/it/signals.rs", "signal handlers"),
     ("crates/ipc-process/tests/it/signals.rs", "signal handlers, and a change of the environment"),
 ];

@@ -41,10 +41,11 @@ pub(crate) enum Over {
     Unix,
     Abstract,
     Tcp,
+    Memory,
 }
 
 /// All of them: here a further one is added.
-pub(crate) const CARRIERS: [Over; 3] = [Over::Unix, Over::Abstract, Over::Tcp];
+pub(crate) const CARRIERS: [Over; 4] = [Over::Unix, Over::Abstract, Over::Tcp, Over::Memory];
 
 impl Over {
     /// An address to listen at, which nobody else has: the directory is the test's own.
@@ -54,6 +55,7 @@ impl Over {
             Over::Unix => format!("unix:{}", path.display()),
             Over::Abstract => format!("unix:@ipc-test-{}", path.display()),
             Over::Tcp => "tcp:127.0.0.1:0".to_owned(),
+            Over::Memory => format!("shm:{}", path.display()),
         }
     }
 
@@ -64,9 +66,7 @@ impl Over {
 
     /// Whether CPython may be at the other end.
     pub(crate) fn speaks_python(self) -> bool {
-        match self {
-            Over::Unix | Over::Abstract | Over::Tcp => true,
-        }
+        self != Over::Memory
     }
 
     /// Whether a path leads to the listener.

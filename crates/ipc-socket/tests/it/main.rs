@@ -12,3 +12,4 @@ mod pickle;
 mod python;
 mod python_auth;
 mod shm;
+mod signals;
