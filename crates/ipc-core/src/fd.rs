@@ -44,6 +44,13 @@ impl Fd {
     }
 }
 
+impl From<Arc<OwnedFd>> for Fd {
+    /// One that others have too.
+    fn from(fd: Arc<OwnedFd>) -> Self {
+        Fd(fd)
+    }
+}
+
 impl AsFd for Fd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -7,7 +7,7 @@ use crate::fd::above_standard_streams;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sockopt,
 };
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -54,6 +54,40 @@ pub fn pair(style: Style) -> io::Result<(OwnedFd, OwnedFd)> {
     };
     let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     Ok((above_standard_streams(a)?, above_standard_streams(b)?))
+}
+
+/// What a stream socket is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// A Unix socket: it moves descriptors.
+    Unix,
+    /// TCP, over IPv4 or IPv6.
+    Network,
+}
+
+/// Of what a stream socket is; `None` for any other socket. A received descriptor is believed only after this.
+///
+/// # Errors
+/// What `getsockopt(2)` reports: that it is no socket.
+///
+/// ```
+/// use ipc_os::socket::{Family, Style, pair, stream_family};
+/// assert_eq!(stream_family(pair(Style::Stream)?.0)?, Some(Family::Unix));
+/// assert_eq!(stream_family(pair(Style::Packets)?.0)?, None);
+/// assert_eq!(stream_family(std::net::TcpListener::bind("127.0.0.1:0")?)?, Some(Family::Network));
+/// assert!(stream_family(std::fs::File::open("/dev/null")?).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn stream_family(socket: impl AsFd) -> io::Result<Option<Family>> {
+    let fd = socket.as_fd();
+    if sockopt::socket_type(fd)? != SocketType::STREAM {
+        return Ok(None);
+    }
+    Ok(match sockopt::socket_domain(fd)? {
+        AddressFamily::UNIX => Some(Family::Unix),
+        AddressFamily::INET | AddressFamily::INET6 => Some(Family::Network),
+        _ => None,
+    })
 }
 
 /// Sends bytes without descriptors, as many as go.

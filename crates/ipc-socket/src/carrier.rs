@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
-use ipc_core::frame::FrameKind;
+use ipc_core::frame::{FrameKind, Layout};
 use ipc_core::{Limits, RecvError, SendError};
 use ipc_os::Readiness;
 use ipc_shm::ring;
@@ -13,6 +13,11 @@ use serde::de::DeserializeOwned;
 use std::os::fd::AsFd;
 
 use crate::rings::{RingRx, RingTx};
+
+/// How the frames of a stream are laid out.
+pub(crate) fn layout(python: bool) -> Layout {
+    if python { Layout::Lengths } else { Layout::Frames }
+}
 
 /// The way out.
 #[derive(Debug)]

@@ -4,14 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipc_core::frame::Layout;
 use ipc_core::{Limits, RecvError, SendAllError, SendError};
 use ipc_os::{Readiness, Waitable};
 use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::carrier::{Closer, In, Out};
+use crate::carrier::{Closer, In, Out, layout};
 use crate::credentials::Credentials;
 use crate::python::Object;
 use crate::receiving::{RecvHalf, Step};
@@ -32,22 +31,24 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// - *Death of the peer*: what it had sent is received, then comes [`RecvError::Disconnected`], or
 ///   [`RecvError::Truncated`] if it went in the middle of a message; sends fail with [`SendError::Disconnected`].
 /// - *Threads*: `Send` and `Sync`, used by `&mut`; [`split`](Self::split) it for two.
+/// - *Moving*: serialising it into a message moves it to another process, with all that it has not received yet; after the
+///   message has gone, every call here fails with `Moved`. Limits do not move along.
 /// - *Fork*: a forked child's copy is the same connection, and keeps it open; use it on one side only.
 /// - *Hostile peer*: at worst an error, or a wait without end; memory grows with what has arrived, up to the limits.
 #[derive(Debug)]
 pub struct Connection {
-    sending: SendHalf,
-    receiving: RecvHalf,
+    pub(crate) sending: SendHalf,
+    pub(crate) receiving: RecvHalf,
     peer: Option<Credentials>,
 }
 
 impl Connection {
     /// A connection over a socket that was connected and authenticated.
     pub(crate) fn of(fd: OwnedFd, transport: Transport, peer: Option<Credentials>, python: bool) -> Self {
-        let layout = if python { Layout::Lengths } else { Layout::Frames };
+        let layout = layout(python);
         let end = End::new(fd, transport, Part::Whole);
-        let out = Out::Stream(Tx::with_layout(Arc::clone(&end), layout));
-        Connection::over(out, In::Stream(Rx::with_layout(end, layout)), peer, python)
+        let out = Out::Stream(Tx::new(Arc::clone(&end)).layout(layout));
+        Connection::over(out, In::Stream(Rx::new(end).layout(layout)), peer, python)
     }
 
     /// A connection over rings that the two have agreed on, and their socket.
@@ -55,7 +56,7 @@ impl Connection {
         Connection::over(Out::Rings(Box::new(tx)), In::Rings(Box::new(rx)), peer, false)
     }
 
-    fn over(out: Out, back: In, peer: Option<Credentials>, python: bool) -> Self {
+    pub(crate) fn over(out: Out, back: In, peer: Option<Credentials>, python: bool) -> Self {
         let questions = Arc::<Questions>::default();
         let sending = SendHalf::new(out, Arc::clone(&questions), python);
         Connection { sending, receiving: RecvHalf::new(back, questions, python), peer }

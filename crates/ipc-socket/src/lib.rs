@@ -16,6 +16,7 @@ pub mod python;
 mod receiving;
 mod rings;
 mod sending;
+mod travel;
 mod types;
 
 pub use address::{Address, AddressError, AddressParts, Carrier};

@@ -24,7 +24,7 @@ pub struct RecvHalf {
     questions: Arc<Questions>,
     structures: Structures,
     /// Frames that were taken out of the stream, and were not what was wanted: they come first.
-    held: VecDeque<Held>,
+    pub(crate) held: VecDeque<Held>,
     /// What ended a look beyond them.
     failed: Option<RecvError>,
     /// CPython is at the other end.
@@ -32,10 +32,10 @@ pub struct RecvHalf {
 }
 
 #[derive(Debug)]
-struct Held {
-    kind: FrameKind,
-    payload: Vec<u8>,
-    descriptors: Vec<OwnedFd>,
+pub(crate) struct Held {
+    pub(crate) kind: FrameKind,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 /// What one look for a message has come to.

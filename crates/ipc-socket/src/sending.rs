@@ -19,7 +19,7 @@ pub struct SendHalf {
     types: Types,
     questions: Arc<Questions>,
     /// CPython is at the other end.
-    python: bool,
+    pub(crate) python: bool,
 }
 
 /// What is no plain data for Python.

@@ -47,18 +47,17 @@ impl Rx {
         Rx::with_unread(end, Vec::new(), VecDeque::new())
     }
 
-    /// For an end whose frames are laid out in another way.
-    pub fn with_layout(end: Arc<End>, layout: Layout) -> Self {
-        let mut rx = Rx::new(end);
-        rx.decoder = FrameDecoder::new(rx.codec.limits().frame_len_max).layout(layout);
-        rx
-    }
-
     /// An end that arrived with what its last owner had read ahead.
     pub fn with_unread(end: Arc<End>, bytes: Vec<u8>, descriptors: VecDeque<OwnedFd>) -> Self {
         let codec = Codec::default();
         let decoder = FrameDecoder::with_bytes(codec.limits().frame_len_max, bytes);
         Rx { end, codec, decoder, descriptors, at_end: false, is_cut: false, pace: Pace::default() }
+    }
+
+    /// With frames laid out in another way.
+    #[must_use]
+    pub fn layout(self, layout: Layout) -> Self {
+        Rx { decoder: self.decoder.layout(layout), ..self }
     }
 
     /// What was read ahead: bytes and descriptors.

@@ -73,9 +73,10 @@ impl Tx {
         Tx { end, codec, buf: Vec::new(), pending: None, layout: Layout::Frames }
     }
 
-    /// For an end whose frames are laid out in another way: bytes are sent through it, and no messages.
-    pub fn with_layout(end: Arc<End>, layout: Layout) -> Self {
-        Tx { layout, ..Tx::new(end) }
+    /// With frames laid out in another way: bytes are sent then, and no messages.
+    #[must_use]
+    pub fn layout(self, layout: Layout) -> Self {
+        Tx { layout, ..self }
     }
 
     /// An end that arrived with the rest of a frame which its last owner began.

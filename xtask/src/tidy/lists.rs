@@ -82,7 +82,7 @@ pub(super) const DEPENDENCIES_MAX: &[(&str, usize)] = &[
     ("ipc-sync", 23),
     ("ipc-shm", 26),
     ("ipc-queue", 26),
-    ("ipc-socket", 36),
+    ("ipc-socket", 44),
     ("ipc", 44),
 ];
 

@@ -9,8 +9,10 @@ use std::os::fd::AsFd;
 
 use super::{BYTES, CONTROL, KEEP_MAX, MESSAGE, ON_THE_SOCKET};
 
-/// A peer that was killed is noticed when this end would wait, and after so many messages at the latest.
-const ASK_AFTER: u32 = 256;
+/// A peer that was killed is noticed when this end would wait, and after so many messages at the latest, of which one
+/// counts for each `COUNTS_TWICE` bytes of it more.
+const ASK_AFTER: usize = 256;
+const COUNTS_TWICE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct RingTx {
@@ -24,13 +26,13 @@ pub(crate) struct RingTx {
     /// Where the messages of the batch end.
     ends: Vec<usize>,
     /// Messages since the kernel was asked for the peer.
-    unasked: u32,
+    unasked: usize,
 }
 
 impl RingTx {
-    pub(crate) fn new(ring: RingWriter, tx: Tx) -> Self {
+    pub(crate) fn new(ring: impl Into<Option<RingWriter>>, tx: Tx) -> Self {
         let codec = Codec::default();
-        RingTx { ring: Some(ring), tx, codec, buf: Vec::new(), ends: Vec::new(), unasked: 0 }
+        RingTx { ring: ring.into(), tx, codec, buf: Vec::new(), ends: Vec::new(), unasked: 0 }
     }
 
     pub(crate) fn ring(&self) -> Option<&RingWriter> {
@@ -53,19 +55,19 @@ impl RingTx {
         if self.encode(prefix, message)? {
             return self.send_on_the_socket(prefix, message, until);
         }
-        let way = self.make_way(until);
+        let way = self.make_way(self.buf.len(), until);
         let sent = way.and_then(|()| write(&mut self.ring, MESSAGE, &self.buf, until));
         self.done();
         sent
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
-        self.make_way(until)?;
+        self.make_way(bytes.len(), until)?;
         write(&mut self.ring, BYTES, bytes, until)
     }
 
     pub(crate) fn send_control(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
-        self.make_way(until)?;
+        self.make_way(bytes.len(), until)?;
         write(&mut self.ring, CONTROL, bytes, until)
     }
 
@@ -94,8 +96,8 @@ impl RingTx {
 
     /// Puts out what is in the way of another frame.
     #[inline]
-    fn make_way(&mut self, until: Until) -> Result<(), SendError> {
-        self.unasked += 1;
+    fn make_way(&mut self, len: usize, until: Until) -> Result<(), SendError> {
+        self.unasked += 1 + len / COUNTS_TWICE;
         if self.unasked >= ASK_AFTER || !self.tx.rest().0.is_empty() {
             self.look_after(until)?;
         }
@@ -106,6 +108,8 @@ impl RingTx {
     fn look_after(&mut self, until: Until) -> Result<(), SendError> {
         self.unasked = 0;
         if self.ring.as_ref().is_some_and(RingWriter::is_disconnected) {
+            // Whoever has had the other end, it does not come back.
+            self.close();
             return Err(SendError::Disconnected);
         }
         // The reader has come to the place of a message of which some is still here.
@@ -123,7 +127,7 @@ impl RingTx {
         message: &T,
         until: Until,
     ) -> Result<(), SendError> {
-        self.make_way(until)?;
+        self.make_way(0, until)?;
         let RingTx { ring: Some(ring), tx, .. } = self else { return Err(SendError::Disconnected) };
         loop {
             let place = reserve(ring, until)?;
@@ -148,7 +152,7 @@ impl RingTx {
     }
 
     pub(crate) fn begin_batch(&mut self) -> Result<(), SendError> {
-        self.make_way(Until::Forever)?;
+        self.make_way(0, Until::Forever)?;
         self.buf.clear();
         self.ends.clear();
         Ok(())

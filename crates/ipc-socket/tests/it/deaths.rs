@@ -92,7 +92,7 @@ fn killed_while_somebody_waits_for_it_the_wait_ends() {
     let _watchdog = watchdog("killed_while_somebody_waits_for_it_the_wait_ends");
     for over in CARRIERS {
         let (connection, child) = with_process(over, stay, ());
-        let (mut tx, mut rx) = connection.split().unwrap();
+        let (mut tx, mut rx) = connection.split();
         std::thread::scope(|scope| {
             let sends = scope.spawn(|| {
                 loop {

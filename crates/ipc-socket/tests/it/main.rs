@@ -13,3 +13,4 @@ mod python;
 mod python_auth;
 mod shm;
 mod signals;
+mod travel;

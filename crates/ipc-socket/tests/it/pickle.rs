@@ -478,7 +478,8 @@ fn hostile_pickles_take_no_more_than_the_budget() {
         let result = decode(&pickle, &Limits::new().memory_max(budget));
         let taken = memory("VmHWM:").saturating_sub(before);
         println!("number {number} takes {} KiB: {:?}", taken >> 10, result.as_ref().map(drop));
-        assert!(taken < budget + (1 << 20));
+        // The pages of code that run for the first time count too.
+        assert!(taken < budget + (2 << 20));
         match result {
             Ok(_) => assert!(number >= 17 && taken > budget / 2, "they are hardly a test of anything"),
             Err(error) => {

@@ -55,7 +55,7 @@ const LEN: usize = 1 << 20;
 
 /// Both directions at once: what is sent here is not read there before this end has something to read, too.
 fn exchange(connection: Connection) -> (SendHalf, RecvHalf) {
-    let (mut tx, mut rx) = connection.split().unwrap();
+    let (mut tx, mut rx) = connection.split();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             in_a_storm(|| {
