@@ -16,6 +16,7 @@ pub mod python;
 mod receiving;
 mod rings;
 mod sending;
+mod server;
 mod travel;
 mod types;
 
@@ -32,6 +33,7 @@ pub use listener::{AcceptError, Incoming, Listener};
 pub use options::Options;
 pub use receiving::RecvHalf;
 pub use sending::SendHalf;
+pub use server::{Served, Server, Stopper};
 
 pub use ipc_core::{Limits, RecvError, SendAllError, SendError};
 pub use ipc_os::{Readiness, Waitable, wait};

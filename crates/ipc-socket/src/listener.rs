@@ -18,12 +18,16 @@ use crate::credentials::Credentials;
 use crate::handshake::{HandshakeError, Pending, Progress};
 use crate::options::Options;
 use crate::rings;
+use crate::server::Server;
 
 /// So many handshakes go on at once.
 const PENDING_MAX: usize = 64;
 
 /// When all of those are taken, one who has said nothing for so long makes room for the next.
 const SILENT_MAX: Duration = Duration::from_millis(50);
+
+/// So long nobody is taken after there was no descriptor or memory for somebody.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens at an address, and accepts connections.
 ///
@@ -39,6 +43,8 @@ pub struct Listener {
     options: Options,
     pending: Vec<Arriving>,
     last: Option<Last>,
+    /// When there was no descriptor or memory for somebody.
+    exhausted: Option<Instant>,
 }
 
 /// Somebody whose handshake is under way.
@@ -72,7 +78,8 @@ pub enum AcceptError {
         /// Why.
         source: HandshakeError,
     },
-    /// There is no descriptor or no memory for another connection: close some, or raise the limit (`ulimit -n`).
+    /// There is no descriptor or no memory for another connection: close some, or raise the limit (`ulimit -n`). For the
+    /// next 50 ms nobody is taken, so that calling again at once costs nothing.
     #[error("no descriptor or memory for another connection: close some, or raise the limit (`ulimit -n`)")]
     Exhausted(#[source] io::Error),
     /// The system reports something else.
@@ -114,7 +121,7 @@ impl Listener {
     }
 
     pub(crate) fn over(bound: Bound, options: Options) -> Self {
-        Listener { bound, options, pending: Vec::new(), last: None }
+        Listener { bound, options, pending: Vec::new(), last: None, exhausted: None }
     }
 
     /// Where it listens: what it was bound to, but for TCP with the port that it has.
@@ -149,24 +156,52 @@ impl Listener {
         Incoming { listener: self }
     }
 
+    /// To run a handler for each connection, in a thread of its own.
+    ///
+    /// # Errors
+    /// `EMFILE` when the process has no descriptor left for what stops it.
+    pub fn server(self) -> io::Result<Server> {
+        Server::new(self)
+    }
+
     fn accept_until(&mut self, deadline: Option<Instant>) -> Result<Connection, AcceptError> {
+        // `None` comes of a descriptor that there is none of.
+        self.accept_unless(deadline, None)?.ok_or(AcceptError::Timeout)
+    }
+
+    /// As [`accept`](Self::accept), or `None` as soon as that descriptor is readable.
+    pub(crate) fn accept_unless(
+        &mut self,
+        deadline: Option<Instant>,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Connection>, AcceptError> {
         loop {
             self.take_all()?;
             if let Some(connection) = self.advance()? {
-                return Ok(connection);
+                return Ok(Some(connection));
             }
             let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(AcceptError::Timeout);
             }
-            self.wait(deadline, now).map_err(AcceptError::Io)?;
+            if self.wait(deadline, now, stop).map_err(AcceptError::Io)? {
+                return Ok(None);
+            }
         }
     }
 
     /// Takes those that the kernel has, as many as there is room for.
     fn take_all(&mut self) -> Result<(), AcceptError> {
+        if self.pause().is_some() {
+            return Ok(());
+        }
         while self.pending.len() < PENDING_MAX || self.make_room() {
-            let Some((fd, from)) = self.bound.accept_nonblocking()? else { break };
+            let taken = self.bound.accept_nonblocking();
+            if matches!(taken, Err(TakeError::Exhausted(_))) {
+                // Whoever waits is still there: a caller that goes on at once would go on in circles.
+                self.exhausted = Some(Instant::now());
+            }
+            let Some((fd, from)) = taken? else { break };
             let failed = |from, source| Err(AcceptError::Handshake { from, source });
             let carrier = self.bound.local_address().carrier();
             let (transport, peer) = match about(carrier, &fd, &self.options) {
@@ -181,6 +216,12 @@ impl Listener {
             self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
         }
         Ok(())
+    }
+
+    /// When somebody is taken again after there was no descriptor or memory; `None` for now.
+    fn pause(&self) -> Option<Instant> {
+        let until = self.exhausted? + PAUSE;
+        (until > Instant::now()).then_some(until)
     }
 
     /// Drops the one that has been silent for longest, if that is long enough.
@@ -236,13 +277,22 @@ impl Listener {
         Ok(connection)
     }
 
-    fn wait(&self, deadline: Option<Instant>, now: Instant) -> io::Result<()> {
+    /// Waits for news of anybody. Whether `stop` is readable.
+    fn wait(
+        &self,
+        deadline: Option<Instant>,
+        now: Instant,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> io::Result<bool> {
         let fds: Vec<BorrowedFd<'_>> =
             self.pending.iter().map(|arriving| arriving.pending.fd.as_fd()).collect();
-        let mut sources: Vec<&dyn Waitable> = fds.iter().map(|fd| fd as &dyn Waitable).collect();
+        let mut sources: Vec<&dyn Waitable> = stop.iter().map(|fd| fd as &dyn Waitable).collect();
+        sources.extend(fds.iter().map(|fd| fd as &dyn Waitable));
         let mut first = self.pending.iter().map(|arriving| arriving.pending.deadline).chain(deadline).min();
         let listener = self.bound.as_fd();
-        if self.pending.len() < PENDING_MAX {
+        if let Some(pause) = self.pause() {
+            first = [pause].into_iter().chain(first).min();
+        } else if self.pending.len() < PENDING_MAX {
             sources.push(&listener);
         } else {
             // Others wait perhaps until one of these is to make room.
@@ -251,7 +301,8 @@ impl Listener {
         }
         // A millisecond more than that, as clocks are rounded.
         let left = first.map(|first| first.saturating_duration_since(now) + Duration::from_millis(1));
-        wait(&sources, left).map(drop)
+        let ready = wait(&sources, left)?;
+        Ok(stop.is_some() && ready.first() == Some(&0))
     }
 }
 

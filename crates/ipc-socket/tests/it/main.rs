@@ -11,6 +11,7 @@ mod interpreters;
 mod pickle;
 mod python;
 mod python_auth;
+mod server;
 mod shm;
 mod signals;
 mod travel;
