@@ -206,6 +206,8 @@ mod tests {
         // SAFETY: the default is no handler. Other tests' threads decide for themselves how they write, and none of
         // these ways is killed by it.
         let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        // Processes that other tests are starting have copies of the reader until their exec.
+        ipc_testkit::eventually("the reader is gone", || write().is_err());
         assert_eq!(write().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert!(!is_pending(), "what it raised was taken back");
 

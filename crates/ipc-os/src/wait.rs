@@ -203,6 +203,8 @@ mod tests {
         pipe::write(writer.as_fd(), b"x").unwrap();
         drop(a);
         assert!(sentinel.wait_ended(LONG).unwrap());
+        // Processes that other tests are starting have copies of `a` until their exec.
+        assert!(poll_readable(b.as_fd(), LONG).unwrap());
         let sources: [&dyn Waitable; 6] = [&quiet, &reader, &Buffered, &b, &quiet, &sentinel];
         for timeout in [None, Some(Duration::ZERO), LONG, Some(Duration::MAX)] {
             assert_eq!(wait(&sources, timeout).unwrap(), [1, 2, 3, 5]);

@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ipc_testkit::{eventually, watchdog};
+use ipc_testkit::{alone, eventually, watchdog};
 use tempfile::TempDir;
 
 use super::*;
@@ -55,6 +55,18 @@ fn assert_whole(file: &NamedFile) {
 
 fn never(_: BorrowedFd<'_>) -> io::Result<()> {
     panic!("the file is there already")
+}
+
+#[track_caller]
+fn assert_not_found(opened: Result<NamedFile, NameError>) {
+    assert!(matches!(opened, Err(NameError::NotFound { .. })), "{opened:?}");
+}
+
+/// For a test that says of a file when nobody uses it any more. Another test of this process may be starting a process,
+/// which has a copy of every descriptor, and with it the locks, until its exec: what was dropped here is used for a moment
+/// longer. So such a test has a process to itself.
+fn undisturbed(test: &str, body: impl FnOnce()) {
+    alone(&format!("names::tests::{test}"), body);
 }
 
 /// Starts this test binary again, to do a job in that place until it is killed or has done it.
@@ -184,27 +196,29 @@ fn names_and_kinds_are_checked() {
 
 #[test]
 fn a_file_is_made_opened_and_gone_with_its_last_user() {
-    let place = place();
-    for directory in directories(&place) {
-        assert!(matches!(open_in(&directory, "t.a"), Err(NameError::NotFound { .. })));
-        let made = create_in(&directory, "t.a", LEN, fill).unwrap();
-        assert_eq!(made.path().metadata().unwrap().mode() & 0o777, 0o600);
-        let opened = open_in(&directory, "t.a").unwrap();
-        assert_whole(&opened);
-        assert_eq!(opened.identity(), made.identity());
-        let error = create_in(&directory, "t.a", LEN, never).unwrap_err();
-        assert!(matches!(&error, NameError::AlreadyExists { name } if name == "t.a"), "{error}");
-        drop(made);
-        let (again, was_made) = open_or_create_in(&directory, "t.a", LEN, never).unwrap();
-        assert!(!was_made);
-        drop(opened);
-        assert_eq!(entries(&directory), ["t.a"]);
-        drop(again);
-        assert_eq!(entries(&directory), [""; 0]);
-        let (file, was_made) = open_or_create_in(&directory, "t.a", LEN, fill).unwrap();
-        assert!(was_made);
-        assert_whole(&file);
-    }
+    undisturbed("a_file_is_made_opened_and_gone_with_its_last_user", || {
+        let place = place();
+        for directory in directories(&place) {
+            assert_not_found(open_in(&directory, "t.a"));
+            let made = create_in(&directory, "t.a", LEN, fill).unwrap();
+            assert_eq!(made.path().metadata().unwrap().mode() & 0o777, 0o600);
+            let opened = open_in(&directory, "t.a").unwrap();
+            assert_whole(&opened);
+            assert_eq!(opened.identity(), made.identity());
+            let error = create_in(&directory, "t.a", LEN, never).unwrap_err();
+            assert!(matches!(&error, NameError::AlreadyExists { name } if name == "t.a"), "{error}");
+            drop(made);
+            let (again, was_made) = open_or_create_in(&directory, "t.a", LEN, never).unwrap();
+            assert!(!was_made);
+            drop(opened);
+            assert_eq!(entries(&directory), ["t.a"]);
+            drop(again);
+            assert_eq!(entries(&directory), [""; 0]);
+            let (file, was_made) = open_or_create_in(&directory, "t.a", LEN, fill).unwrap();
+            assert!(was_made);
+            assert_whole(&file);
+        }
+    });
 }
 
 #[test]
@@ -214,7 +228,7 @@ fn a_name_that_is_removed_is_free_and_its_users_keep_the_file() {
     let old = create_in(&directory, "t.a", LEN, fill).unwrap();
     remove_in(&directory, "t.a").unwrap();
     assert!(matches!(remove_in(&directory, "t.a"), Err(NameError::NotFound { .. })));
-    assert!(matches!(open_in(&directory, "t.a"), Err(NameError::NotFound { .. })));
+    assert_not_found(open_in(&directory, "t.a"));
     let new = create_in(&directory, "t.a", LEN, fill).unwrap();
     assert_ne!(old.identity(), new.identity());
     assert!(!old.remove().unwrap(), "the name means another file now");
@@ -227,18 +241,20 @@ fn a_name_that_is_removed_is_free_and_its_users_keep_the_file() {
 
 #[test]
 fn what_cannot_be_filled_gets_no_name() {
-    let place = place();
-    for directory in directories(&place) {
-        let error = create_in(&directory, "t.a", LEN, |_| Err(io::ErrorKind::Other.into())).unwrap_err();
-        assert!(matches!(error, NameError::Io(_)), "{error}");
-        // More than there can be.
-        let error = create_in(&directory, "t.a", 1 << 50, |file| crate::memfd::reserve(file, 0, 1 << 50))
-            .unwrap_err();
-        assert!(matches!(error, NameError::NoSpace { len, .. } if len == 1 << 50), "{error}");
-        assert!(matches!(create_in(&directory, "t.a", 0, never), Err(NameError::Io(_))));
-        directory.reclaim().unwrap();
-        assert_eq!(entries(&directory), [""; 0]);
-    }
+    undisturbed("what_cannot_be_filled_gets_no_name", || {
+        let place = place();
+        for directory in directories(&place) {
+            let error = create_in(&directory, "t.a", LEN, |_| Err(io::ErrorKind::Other.into())).unwrap_err();
+            assert!(matches!(error, NameError::Io(_)), "{error}");
+            // More than there can be.
+            let error = create_in(&directory, "t.a", 1 << 50, |file| crate::memfd::reserve(file, 0, 1 << 50))
+                .unwrap_err();
+            assert!(matches!(error, NameError::NoSpace { len, .. } if len == 1 << 50), "{error}");
+            assert!(matches!(create_in(&directory, "t.a", 0, never), Err(NameError::Io(_))));
+            directory.reclaim().unwrap();
+            assert_eq!(entries(&directory), [""; 0]);
+        }
+    });
 }
 
 #[test]
@@ -288,27 +304,29 @@ fn what_is_no_file_of_ours_is_refused_and_left_alone() {
 
 #[test]
 fn left_overs_go_with_the_next_create_or_open_of_any_name() {
-    let place = place();
-    let [directory, _] = directories(&place);
-    for used in 0..2 {
+    undisturbed("left_overs_go_with_the_next_create_or_open_of_any_name", || {
+        let place = place();
+        let [directory, _] = directories(&place);
+        for used in 0..2 {
+            let child = start("hold", &place);
+            eventually("the child has its file", || open_in(&directory, "t.held").is_ok());
+            kill(child);
+            // The lock goes with the process, which `wait` has seen the end of.
+            assert_eq!(entries(&directory), ["t.held"]);
+            if used == 0 {
+                let _other = create_in(&directory, "t.other", LEN, fill).unwrap();
+                assert_eq!(entries(&directory), ["t.other"]);
+            } else {
+                assert_not_found(open_in(&directory, "t.other"));
+            }
+            assert_eq!(entries(&directory), [""; 0]);
+        }
         let child = start("hold", &place);
         eventually("the child has its file", || open_in(&directory, "t.held").is_ok());
         kill(child);
-        // The lock goes with the process, which `wait` has seen the end of.
-        assert_eq!(entries(&directory), ["t.held"]);
-        if used == 0 {
-            let _other = create_in(&directory, "t.other", LEN, fill).unwrap();
-            assert_eq!(entries(&directory), ["t.other"]);
-        } else {
-            assert!(open_in(&directory, "t.other").is_err());
-        }
+        assert_not_found(open_in(&directory, "t.held"));
         assert_eq!(entries(&directory), [""; 0]);
-    }
-    let child = start("hold", &place);
-    eventually("the child has its file", || open_in(&directory, "t.held").is_ok());
-    kill(child);
-    assert!(matches!(open_in(&directory, "t.held"), Err(NameError::NotFound { .. })));
-    assert_eq!(entries(&directory), [""; 0]);
+    });
 }
 
 #[test]
@@ -338,28 +356,30 @@ fn many_left_overs_all_go_and_nothing_that_is_used() {
 
 #[test]
 fn a_creator_that_is_killed_leaves_nothing_half_made() {
-    let _watchdog = watchdog("a_creator_that_is_killed_leaves_nothing_half_made");
-    let place = place();
-    let [directory, _] = directories(&place);
-    let mut chance = Chance::new();
-    let mut left = 0;
-    for _ in 0..60 {
-        let child = start("create", &place);
-        std::thread::sleep(Duration::from_micros(3000 + chance.below(4000)));
-        // Whatever can be opened meanwhile is whole.
-        for n in 0..3 {
-            if let Ok(file) = open_in(&directory, &format!("t.n{n}")) {
-                assert_whole(&file);
+    undisturbed("a_creator_that_is_killed_leaves_nothing_half_made", || {
+        let _watchdog = watchdog("a_creator_that_is_killed_leaves_nothing_half_made");
+        let place = place();
+        let [directory, _] = directories(&place);
+        let mut chance = Chance::new();
+        let mut left = 0;
+        for _ in 0..60 {
+            let child = start("create", &place);
+            std::thread::sleep(Duration::from_micros(3000 + chance.below(4000)));
+            // Whatever can be opened meanwhile is whole.
+            for n in 0..3 {
+                if let Ok(file) = open_in(&directory, &format!("t.n{n}")) {
+                    assert_whole(&file);
+                }
             }
+            kill(child);
+            left += entries(&directory).len();
+            for n in 0..3 {
+                assert_not_found(open_in(&directory, &format!("t.n{n}")));
+            }
+            assert_eq!(entries(&directory), [""; 0]);
         }
-        kill(child);
-        left += entries(&directory).len();
-        for n in 0..3 {
-            assert!(matches!(open_in(&directory, &format!("t.n{n}")), Err(NameError::NotFound { .. })));
-        }
-        assert_eq!(entries(&directory), [""; 0]);
-    }
-    println!("{left} files were left behind by 60 that were killed");
+        println!("{left} files were left behind by 60 that were killed");
+    });
 }
 
 #[test]
