@@ -198,6 +198,52 @@ fn what_is_unknown_is_ignored_and_what_is_missing_or_wrong_is_named() {
 }
 
 #[test]
+fn a_variant_has_an_index_too_and_its_payload_may_come_otherwise() {
+    let of = |variant: Value, payload: Value| from_value::<External>(Value::Map(vec![(variant, payload)]));
+    let list = || Value::List(vec![Value::from(1), Value::Null]);
+    assert_eq!(from_value(Value::from(0)), Ok(External::Unit));
+    assert_eq!(from_value(Value::from("Optional")), Ok(External::Optional(None)));
+    assert_eq!(of("Unit".into(), Value::Null), Ok(External::Unit));
+    assert_eq!(of(Value::from(1), Value::from(5)), Ok(External::Newtype(5)));
+    assert_eq!(of("Struct".into(), list()), Ok(External::Struct { a: 1, b: None }));
+    assert_eq!(
+        from_value(Value::List(vec![list()])).map(|inner: (Option<(u8, ())>,)| inner.0),
+        Ok(Some((1, ())))
+    );
+    assert_eq!(from_value(Value::List(vec![Value::List(vec![])])), Ok(Inner { list: vec![] }));
+    for refused in [
+        from_value(Value::from("Struct")),
+        from_value(Value::from(-1)),
+        from_value(list()),
+        of("Newtype".into(), list()),
+        of("Tuple".into(), Value::from(1)),
+        of("Tuple".into(), Value::Map(vec![])),
+        of("Struct".into(), Value::from(1)),
+    ] {
+        assert!(matches!(refused, Err(ValueError::Decode(_))), "{refused:?}");
+    }
+    // What is larger than it would have to be is looked at as what it is.
+    assert_eq!(from_value(Value::UInt(5)), Ok(5_u128));
+    assert!(from_value::<u8>(Value::UInt(5)).is_err());
+    assert_eq!(from_value(Value::from(7)), Ok(7.0_f32));
+    assert_eq!(from_value::<serde_bytes::ByteBuf>(vec![Value::from(1)].into()), Ok(vec![1].into()));
+}
+
+#[test]
+fn a_value_without_a_key_is_refused() {
+    struct Backwards;
+    impl Serialize for Backwards {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeMap;
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_value(&1)?;
+            map.end()
+        }
+    }
+    assert!(matches!(to_value(&Backwards), Err(ValueError::Encode(_))));
+}
+
+#[test]
 fn the_refusal_of_a_serialize_arrives() {
     struct Refusing;
     impl Serialize for Refusing {
@@ -236,6 +282,33 @@ fn depth_is_bounded_before_the_stack_is() {
         assert_eq!(Codec::default().decode::<Value>(&bytes).unwrap(), passed);
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+}
+
+#[test]
+fn how_deep_each_kind_of_type_goes() {
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    enum Nest {
+        End,
+        One(Box<Nest>),
+        Tuple(Box<Nest>, u8),
+        Struct { inner: Box<Nest> },
+        Optional(Option<Box<Nest>>),
+    }
+    type Wrap = fn(Box<Nest>) -> Nest;
+    let nested = |levels: usize, wrap: Wrap| (0..levels).fold(Nest::End, |nest, _| wrap(Box::new(nest)));
+    let wraps: [(Wrap, usize, usize); 4] = [
+        (Nest::One, 128, 127),
+        (|nest| Nest::Tuple(nest, 1), 64, 63),
+        (|inner| Nest::Struct { inner }, 64, 63),
+        (|nest| Nest::Optional(Some(nest)), 64, 63),
+    ];
+    for (wrap, to, from) in wraps {
+        let value = to_value(&nested(to, wrap)).unwrap();
+        assert_eq!(to_value(&nested(to + 1, wrap)), Err(ValueError::TooDeep { limit: 128 }));
+        assert_eq!(from_value::<Nest>(value), Err(ValueError::TooDeep { limit: 128 }));
+        let value = to_value(&nested(from, wrap)).unwrap();
+        assert_eq!(from_value(value), Ok(nested(from, wrap)));
+    }
 }
 
 #[test]

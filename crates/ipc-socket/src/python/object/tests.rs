@@ -78,6 +78,47 @@ fn what_python_would_send_instead() {
 }
 
 #[test]
+fn a_variant_has_an_index_too_and_its_payload_may_come_otherwise() {
+    let of = |variant: Object, payload: Object| from_object::<Shape>(Object::Dict(vec![(variant, payload)]));
+    let pair = || vec![Object::from(1), Object::from(2)];
+    assert_eq!(from_object(Object::from(0)), Ok(Shape::Nothing));
+    assert_eq!(from_object(Object::from("Nil")), Ok(Shape::Nil(())));
+    assert_eq!(of(Object::from(1), 0.5.into()), Ok(Shape::Circle(0.5)));
+    for make in [Object::List, Object::Tuple] {
+        assert_eq!(of("Line".into(), make(pair())), Ok(Shape::Line(1, 2)));
+        assert_eq!(of("Rect".into(), make(pair())), Ok(Shape::Rect { w: 1, h: 2 }));
+    }
+    for make in [Object::Set, Object::FrozenSet] {
+        assert_eq!(from_object(make(pair())), Ok((1, 2)));
+        assert!(of("Line".into(), make(pair())).is_err());
+        assert!(of("Rect".into(), make(pair())).is_err());
+    }
+    for refused in [
+        from_object(Object::from("Line")),
+        from_object(Object::Tuple(pair())),
+        of("Nothing".into(), 1.into()),
+        of("Line".into(), Object::Dict(vec![])),
+        of(BigInt::from_le_bytes(&[1; 20]).into(), Object::None),
+    ] {
+        assert!(matches!(refused, Err(ObjectError::Decode(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_is_larger_than_any_type_is_only_ignored() {
+    let huge = || Object::from(BigInt::from_le_bytes(&[1; 20]));
+    let error = from_object::<Option<u8>>(huge()).unwrap_err();
+    assert_eq!(error.to_string(), "invalid type: an integer of more than 128 bits, expected u8");
+    assert!(from_object::<BTreeMap<u8, u8>>(Object::Dict(vec![(huge(), 1.into())])).is_err());
+    #[derive(Deserialize, Debug, PartialEq)]
+    struct One {
+        one: u8,
+    }
+    let dict = Object::Dict(vec![("other".into(), huge()), ("one".into(), 1.into())]);
+    assert_eq!(from_object(dict), Ok(One { one: 1 }));
+}
+
+#[test]
 fn what_is_not_of_the_type_is_refused() {
     let huge = Object::from(BigInt::from_le_bytes(&[1; 20]));
     for error in [
