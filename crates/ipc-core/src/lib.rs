@@ -3,6 +3,9 @@
 
 pub mod channel;
 mod codec;
+// For other crates' values that say what they are: no part of what users see.
+#[doc(hidden)]
+pub mod dynamic;
 mod error;
 mod fd;
 pub mod fingerprint;

@@ -5,15 +5,11 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
+use crate::dynamic::{self, Dynamic, Kind};
 use crate::error::{Classify, ErrorKind};
 
-mod de;
 mod display;
-mod ser;
 mod wire;
-
-/// How deep [`to_value`] and [`from_value`] go. Both recurse, and so does dropping a [`Value`].
-const DEPTH_MAX: usize = 128;
 
 /// Any value of any serde type, without the type: for what is only known at run time, and for the types
 /// that the binary encoding of [`Codec`](crate::Codec) cannot carry by themselves (`#[serde(untagged)]`,
@@ -98,7 +94,7 @@ pub enum Value {
 /// assert_eq!(to_value(&value).unwrap(), value);
 /// ```
 pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, ValueError> {
-    value.serialize(ser::ToValue::new(DEPTH_MAX))
+    dynamic::to_dynamic(value)
 }
 
 /// The `T` that `value` stands for.
@@ -117,7 +113,7 @@ pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, ValueError> {
 /// assert!(from_value::<String>(value).is_err());
 /// ```
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, ValueError> {
-    T::deserialize(de::FromValue::new(value, DEPTH_MAX))
+    dynamic::from_dynamic(value)
 }
 
 /// A conversion to or from a [`Value`] failed.
@@ -133,7 +129,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, ValueError> {
 #[non_exhaustive]
 pub enum ValueError {
     /// The value nests too deep.
-    #[error("the value nests deeper than {limit} levels, which is as deep as `ipc_core::Value` converts")]
+    #[error("the value nests deeper than {limit} levels, which is as deep as one is converted")]
     TooDeep {
         /// The limit.
         limit: usize,
@@ -166,11 +162,6 @@ impl serde::de::Error for ValueError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         ValueError::Decode(message.to_string())
     }
-}
-
-/// One level less, or the error.
-fn descend(depth_left: usize) -> Result<usize, ValueError> {
-    depth_left.checked_sub(1).ok_or(ValueError::TooDeep { limit: DEPTH_MAX })
 }
 
 impl Value {
@@ -308,6 +299,36 @@ impl Value {
     /// ```
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.as_map()?.iter().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
+    }
+}
+
+impl Dynamic for Value {
+    fn build(kind: Kind<Self>) -> Self {
+        match kind {
+            Kind::Null => Value::Null,
+            Kind::Bool(value) => Value::Bool(value),
+            Kind::Int(value) => Value::Int(value),
+            Kind::UInt(value) => Value::UInt(value),
+            Kind::Float(value) => Value::Float(value),
+            Kind::Text(text) => Value::Text(text),
+            Kind::Bytes(bytes) => Value::Bytes(bytes),
+            Kind::List(elements) | Kind::Tuple(elements) | Kind::Set(elements) => Value::List(elements),
+            Kind::Map(entries) => Value::Map(entries),
+        }
+    }
+
+    fn take_apart(self) -> Result<Kind<Self>, &'static str> {
+        Ok(match self {
+            Value::Null => Kind::Null,
+            Value::Bool(value) => Kind::Bool(value),
+            Value::Int(value) => Kind::Int(value),
+            Value::UInt(value) => Kind::UInt(value),
+            Value::Float(value) => Kind::Float(value),
+            Value::Text(text) => Kind::Text(text),
+            Value::Bytes(bytes) => Kind::Bytes(bytes),
+            Value::List(elements) => Kind::List(elements),
+            Value::Map(entries) => Kind::Map(entries),
+        })
     }
 }
 

@@ -1,21 +1,16 @@
 //! A Python value that is plain data.
 
-use std::fmt;
-
-use ipc_core::{Classify, ErrorKind};
+use ipc_core::dynamic::{self, Dynamic, Kind};
 use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use super::bigint::BigInt;
 
-mod de;
 mod display;
-mod ser;
 mod value;
 
-/// How deep [`to_object`], [`from_object`] and [`encode`](super::pickle::encode) go. They recurse, and so does
-/// dropping an [`Object`].
-pub(super) const DEPTH_MAX: usize = 128;
+/// How deep [`to_object`], [`from_object`] and [`encode`](super::pickle::encode) go.
+pub(super) use ipc_core::dynamic::DEPTH_MAX;
 
 /// A Python value that is plain data: `None`, `bool`, `int`, `float`, `str`, `bytes`, `list`, `tuple`, `dict`, `set`
 /// and `frozenset`, nested in each other.
@@ -98,7 +93,7 @@ pub enum Object {
 /// # Ok::<(), ipc_socket::python::ObjectError>(())
 /// ```
 pub fn to_object<T: Serialize + ?Sized>(value: &T) -> Result<Object, ObjectError> {
-    value.serialize(ser::ToObject::new(DEPTH_MAX))
+    dynamic::to_dynamic(value)
 }
 
 /// The `T` that `object` stands for.
@@ -117,10 +112,10 @@ pub fn to_object<T: Serialize + ?Sized>(value: &T) -> Result<Object, ObjectError
 /// assert!(from_object::<String>(object).is_err());
 /// ```
 pub fn from_object<T: DeserializeOwned>(object: Object) -> Result<T, ObjectError> {
-    T::deserialize(de::FromObject::new(object, DEPTH_MAX))
+    dynamic::from_dynamic(object)
 }
 
-/// A conversion to or from an [`Object`] failed.
+/// A conversion to or from an [`Object`] failed, as one to or from a [`Value`](ipc_core::Value) does.
 ///
 /// ```
 /// use ipc_socket::python::{Object, ObjectError, from_object};
@@ -129,49 +124,7 @@ pub fn from_object<T: DeserializeOwned>(object: Object) -> Result<T, ObjectError
 /// assert!(matches!(error, ObjectError::Decode(_)));
 /// assert_eq!(error.to_string(), "invalid type: string \"seven\", expected u8");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ObjectError {
-    /// The value nests too deep.
-    #[error("the value nests deeper than {limit} levels, which is as deep as a Python object converts")]
-    TooDeep {
-        /// The limit.
-        limit: usize,
-    },
-    /// A `Serialize` implementation refused, with this message.
-    #[error("{0}")]
-    Encode(String),
-    /// The object is not one of the type asked for, for this reason.
-    #[error("{0}")]
-    Decode(String),
-}
-
-impl Classify for ObjectError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            ObjectError::TooDeep { .. } => ErrorKind::Limit,
-            ObjectError::Encode(_) => ErrorKind::Encode,
-            ObjectError::Decode(_) => ErrorKind::Decode,
-        }
-    }
-}
-
-impl serde::ser::Error for ObjectError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        ObjectError::Encode(message.to_string())
-    }
-}
-
-impl serde::de::Error for ObjectError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        ObjectError::Decode(message.to_string())
-    }
-}
-
-/// One level less, or the error.
-fn descend(depth_left: usize) -> Result<usize, ObjectError> {
-    depth_left.checked_sub(1).ok_or(ObjectError::TooDeep { limit: DEPTH_MAX })
-}
+pub type ObjectError = ipc_core::ValueError;
 
 impl Object {
     /// Whether this is `None`.
@@ -293,6 +246,44 @@ impl Object {
     /// ```
     pub fn get(&self, key: &str) -> Option<&Object> {
         self.as_dict()?.iter().rev().find(|(name, _)| name.as_str() == Some(key)).map(|(_, value)| value)
+    }
+}
+
+impl Dynamic for Object {
+    fn build(kind: Kind<Self>) -> Self {
+        match kind {
+            Kind::Null => Object::None,
+            Kind::Bool(value) => Object::Bool(value),
+            Kind::Int(value) => Object::Int(value),
+            Kind::UInt(value) => value.into(),
+            Kind::Float(value) => Object::Float(value),
+            Kind::Text(text) => Object::Str(text),
+            Kind::Bytes(bytes) => Object::Bytes(bytes),
+            Kind::List(elements) => Object::List(elements),
+            Kind::Tuple(elements) => Object::Tuple(elements),
+            Kind::Set(elements) => Object::Set(elements),
+            Kind::Map(entries) => Object::Dict(entries),
+        }
+    }
+
+    fn take_apart(self) -> Result<Kind<Self>, &'static str> {
+        Ok(match self {
+            Object::None => Kind::Null,
+            Object::Bool(value) => Kind::Bool(value),
+            Object::Int(value) => Kind::Int(value),
+            Object::BigInt(value) => match (value.to_i128(), value.to_u128()) {
+                (Some(value), _) => Kind::Int(value),
+                (_, Some(value)) => Kind::UInt(value),
+                _ => return Err("an integer of more than 128 bits"),
+            },
+            Object::Float(value) => Kind::Float(value),
+            Object::Str(text) => Kind::Text(text),
+            Object::Bytes(bytes) => Kind::Bytes(bytes),
+            Object::List(elements) => Kind::List(elements),
+            Object::Tuple(elements) => Kind::Tuple(elements),
+            Object::Set(elements) | Object::FrozenSet(elements) => Kind::Set(elements),
+            Object::Dict(entries) => Kind::Map(entries),
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use ipc_core::{Classify, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::*;
