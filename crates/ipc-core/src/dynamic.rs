@@ -74,3 +74,60 @@ pub fn from_dynamic<D: Dynamic, T: DeserializeOwned>(value: D) -> Result<T, Valu
 fn descend(depth_left: usize) -> Result<usize, ValueError> {
     depth_left.checked_sub(1).ok_or(ValueError::TooDeep { limit: DEPTH_MAX })
 }
+
+/// Makes a [`Dynamic`] type from Rust's own types. [`Dynamic`] and [`Kind`] are to be in scope.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! dynamic_from {
+    ($dynamic:ty) => {
+        // Each of the integers fits into an `i128`; `From` does not say so for the two that depend on the target.
+        $crate::dynamic_from! { $dynamic:
+            bool, value => Bool(value);
+            i8, value => Int(value as i128);
+            i16, value => Int(value as i128);
+            i32, value => Int(value as i128);
+            i64, value => Int(value as i128);
+            i128, value => Int(value);
+            isize, value => Int(value as i128);
+            u8, value => Int(value as i128);
+            u16, value => Int(value as i128);
+            u32, value => Int(value as i128);
+            u64, value => Int(value as i128);
+            usize, value => Int(value as i128);
+            f32, value => Float(value.into());
+            f64, value => Float(value);
+            char, value => Text(value.into());
+            &str, value => Text(value.to_owned());
+            String, value => Text(value);
+            &[u8], value => Bytes(value.to_vec());
+            Vec<u8>, value => Bytes(value);
+            Vec<$dynamic>, value => List(value);
+            Vec<($dynamic, $dynamic)>, value => Map(value);
+        }
+
+        impl From<u128> for $dynamic {
+            fn from(value: u128) -> Self {
+                Self::build(i128::try_from(value).map_or(Kind::UInt(value), Kind::Int))
+            }
+        }
+
+        impl From<()> for $dynamic {
+            fn from((): ()) -> Self {
+                Self::build(Kind::Null)
+            }
+        }
+
+        impl<T: Into<$dynamic>> From<Option<T>> for $dynamic {
+            fn from(value: Option<T>) -> Self {
+                value.map_or_else(|| Self::build(Kind::Null), Into::into)
+            }
+        }
+    };
+    ($dynamic:ty: $($ty:ty, $value:ident => $kind:ident($content:expr);)*) => {$(
+        impl From<$ty> for $dynamic {
+            fn from($value: $ty) -> Self {
+                Self::build(Kind::$kind($content))
+            }
+        }
+    )*};
+}

@@ -255,7 +255,7 @@ impl Dynamic for Object {
             Kind::Null => Object::None,
             Kind::Bool(value) => Object::Bool(value),
             Kind::Int(value) => Object::Int(value),
-            Kind::UInt(value) => value.into(),
+            Kind::UInt(value) => BigInt::from(value).into(),
             Kind::Float(value) => Object::Float(value),
             Kind::Text(text) => Object::Str(text),
             Kind::Bytes(bytes) => Object::Bytes(bytes),
@@ -287,27 +287,7 @@ impl Dynamic for Object {
     }
 }
 
-macro_rules! from_integers {
-    ($($ty:ty)*) => {$(
-        impl From<$ty> for Object {
-            fn from(value: $ty) -> Self {
-                Object::Int(value as i128)
-            }
-        }
-    )*};
-}
-
-// Each of these fits into an `i128`; `From` does not say so for the two that depend on the target.
-from_integers! { i8 i16 i32 i64 i128 isize u8 u16 u32 u64 usize }
-
-impl From<u128> for Object {
-    fn from(value: u128) -> Self {
-        match i128::try_from(value) {
-            Ok(value) => Object::Int(value),
-            Err(_) => Object::BigInt(value.into()),
-        }
-    }
-}
+ipc_core::dynamic_from!(Object);
 
 /// An [`Int`](Object::Int) if the value fits.
 impl From<BigInt> for Object {
@@ -316,41 +296,6 @@ impl From<BigInt> for Object {
             Some(value) => Object::Int(value),
             None => Object::BigInt(value),
         }
-    }
-}
-
-macro_rules! from_others {
-    ($($ty:ty, $value:ident => $variant:ident $content:expr;)*) => {$(
-        impl From<$ty> for Object {
-            fn from($value: $ty) -> Self {
-                Object::$variant($content)
-            }
-        }
-    )*};
-}
-
-from_others! {
-    bool, value => Bool value;
-    f32, value => Float f64::from(value);
-    f64, value => Float value;
-    char, value => Str value.into();
-    &str, value => Str value.to_owned();
-    String, value => Str value;
-    &[u8], value => Bytes value.to_vec();
-    Vec<u8>, value => Bytes value;
-    Vec<Object>, value => List value;
-    Vec<(Object, Object)>, value => Dict value;
-}
-
-impl From<()> for Object {
-    fn from((): ()) -> Self {
-        Object::None
-    }
-}
-
-impl<T: Into<Object>> From<Option<T>> for Object {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Object::None, Into::into)
     }
 }
 
