@@ -25,6 +25,7 @@ mod spsc;
 mod stepper;
 mod tools;
 mod work_queue;
+mod work_queue_sleepers;
 mod worker;
 
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ fn scenarios() -> Vec<Box<dyn Steps>> {
         queue_sleepers::scenarios(),
         loans::scenarios(),
         work_queue::scenarios(),
+        work_queue_sleepers::scenarios(),
         spsc::scenarios(),
     ]
     .into_iter()
