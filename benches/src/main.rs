@@ -3,6 +3,7 @@
 //! turns in one run.
 #![deny(unsafe_code)]
 
+mod directory;
 mod driven;
 mod harness;
 mod peers;
@@ -15,9 +16,11 @@ mod python;
 mod queue;
 mod raw;
 mod report;
+mod sample;
 mod shm;
 mod spawn;
 mod stats;
+mod stream;
 mod sync;
 
 use std::path::PathBuf;

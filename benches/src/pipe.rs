@@ -1,76 +1,18 @@
 //! Typed pipes beside raw pipe(2).
 //!
 //! Two processes, and between them for each subject a pair of pipes. A control pipe says which subject serves the next
-//! block, so that all subjects are measured between the same two processes. The raw side makes the same system calls
-//! through the same thin layer as a program without this project would, on buffers of the same size; it writes and
-//! reads the same payload.
+//! block, so that all subjects are measured between the same two processes. The raw side is `stream`'s.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ipc::pipe::{Receiver, Sender, pipe};
 use ipc::process::Process;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteArray;
 
 use crate::harness::{Bench, Error, Subject, Target, Unit};
 use crate::place::{Placement, pin, pinned, placements};
-
-/// A message of 64 bytes in memory that the codec looks into: eight fields.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Sample {
-    sequence: u64,
-    values: [f64; 7],
-}
-
-const SAMPLE_LEN: usize = 64;
-
-impl Sample {
-    fn new(sequence: u64) -> Self {
-        Sample { sequence, values: [sequence as f64; 7] }
-    }
-
-    /// What a reader does with a sample, so that its bytes are really used.
-    fn sum(&self) -> f64 {
-        self.sequence as f64 + self.values[6]
-    }
-
-    fn to_bytes(self) -> [u8; SAMPLE_LEN] {
-        let mut bytes = [0; SAMPLE_LEN];
-        bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
-        for (chunk, value) in bytes[8..].chunks_exact_mut(8).zip(self.values) {
-            chunk.copy_from_slice(&value.to_le_bytes());
-        }
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; SAMPLE_LEN]) -> Self {
-        let word = |at: usize| std::array::from_fn(|i| bytes[at + i]);
-        Sample {
-            sequence: u64::from_le_bytes(word(0)),
-            values: std::array::from_fn(|i| f64::from_le_bytes(word(8 + 8 * i))),
-        }
-    }
-}
-
-/// A message of 64 bytes in memory that the codec copies: a number and a block of bytes.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Packet {
-    sequence: u64,
-    bytes: ByteArray<56>,
-}
-
-impl Packet {
-    fn new(sequence: u64) -> Self {
-        Packet { sequence, bytes: ByteArray::new([sequence as u8; 56]) }
-    }
-
-    fn sum(&self) -> f64 {
-        self.sequence as f64 + f64::from(self.bytes[55])
-    }
-}
-
-const BIG_LEN: usize = 1 << 20;
+use crate::sample::{Packet, Sample};
+use crate::stream::{self, BIG_LEN, Buffers, UNTIMED};
 
 /// What the other process does next, so many times.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -97,18 +39,6 @@ struct Ends {
     control: Receiver<Block>,
 }
 
-fn raw_read(fd: &impl AsFd, buf: &mut [u8]) -> Result<usize, Error> {
-    Ok(rustix::io::read(fd, buf)?)
-}
-
-fn raw_write(fd: &impl AsFd, bytes: &[u8]) -> Result<(), Error> {
-    let mut at = 0;
-    while at < bytes.len() {
-        at += rustix::io::write(fd, &bytes[at..])?;
-    }
-    Ok(())
-}
-
 /// The other process. Errors end it, which ends the benchmark with the error.
 fn serve(core: usize, ends: Ends) -> Result<f64, String> {
     serve_blocks(core, ends).map_err(|error| error.to_string())
@@ -116,17 +46,12 @@ fn serve(core: usize, ends: Ends) -> Result<f64, String> {
 
 fn serve_blocks(core: usize, mut ends: Ends) -> Result<f64, Error> {
     pin(core)?;
-    let mut small = [0u8; 8];
-    let mut buf = vec![0u8; 64 << 10];
-    let mut big = vec![0u8; BIG_LEN];
+    let mut buffers = Buffers::new();
     let mut used = 0.0;
     while let Ok(block) = ends.control.recv() {
         match block {
             Block::RawEcho(count) => {
-                for _ in 0..count {
-                    raw_read(&ends.raw_in, &mut small)?;
-                    raw_write(&ends.raw_out, &small)?;
-                }
+                stream::echo::<8>(&ends.raw_in, &ends.raw_out, count)?;
                 continue;
             }
             Block::TypedEcho(count) => {
@@ -136,19 +61,7 @@ fn serve_blocks(core: usize, mut ends: Ends) -> Result<f64, Error> {
                 }
                 continue;
             }
-            Block::RawSamples(count) => {
-                // Drains: one read takes all that is there. A write of 64 bytes is never cut in two.
-                let (mut left, mut kept) = (count as usize * SAMPLE_LEN, 0);
-                while left > 0 {
-                    let read = raw_read(&ends.raw_in, &mut buf[kept..])?;
-                    left -= read;
-                    let (samples, rest) = buf[..kept + read].as_chunks();
-                    used += samples.iter().map(|sample| Sample::from_bytes(sample).sum()).sum::<f64>();
-                    kept = rest.len();
-                    let from = samples.len() * SAMPLE_LEN;
-                    buf.copy_within(from..from + kept, 0);
-                }
-            }
+            Block::RawSamples(count) => used += buffers.drain_samples(&ends.raw_in, count)?,
             Block::TypedSamples(count) => {
                 for _ in 0..count {
                     used += ends.samples_in.recv()?.sum();
@@ -159,24 +72,16 @@ fn serve_blocks(core: usize, mut ends: Ends) -> Result<f64, Error> {
                     used += ends.packets_in.recv()?.sum();
                 }
             }
-            Block::RawBig(count) => {
-                for _ in 0..count {
-                    let mut at = 0;
-                    while at < BIG_LEN {
-                        at += raw_read(&ends.raw_in, &mut big[at..])?;
-                    }
-                    used += f64::from(big[BIG_LEN - 1]);
-                }
-            }
+            Block::RawBig(count) => used += buffers.read_big(&ends.raw_in, count)?,
             Block::TypedBig(count) => {
                 for _ in 0..count {
-                    let len = ends.big_in.recv_bytes_into(&mut big)?;
-                    used += f64::from(big[len - 1]);
+                    let len = ends.big_in.recv_bytes_into(&mut buffers.big)?;
+                    used += f64::from(buffers.big[len - 1]);
                 }
             }
         }
         // Everything of the block has arrived.
-        raw_write(&ends.raw_out, &small)?;
+        stream::write_all(&ends.raw_out, &[0; 8])?;
     }
     Ok(used)
 }
@@ -194,40 +99,18 @@ struct Ours {
     big: Vec<u8>,
 }
 
-/// Round trips before the clock starts: the other process has been told of the block and is awake.
-const UNTIMED: u64 = 16;
-
 impl Ours {
     fn raw_echo(&mut self, count: u64) -> Result<Duration, Error> {
         self.control.send(&Block::RawEcho(count + UNTIMED))?;
-        let mut answer = [0u8; 8];
-        let mut start = Instant::now();
-        for number in 0..count + UNTIMED {
-            if number == UNTIMED {
-                start = Instant::now();
-            }
-            raw_write(&self.raw_out, &number.to_le_bytes())?;
-            raw_read(&self.raw_in, &mut answer)?;
-            if u64::from_le_bytes(answer) != number {
-                return Err("a raw round trip brought something else back".into());
-            }
-        }
-        Ok(start.elapsed())
+        stream::round_trips(count, |number| stream::ping::<8>(&self.raw_out, &self.raw_in, number))
     }
 
     fn typed_echo(&mut self, count: u64) -> Result<Duration, Error> {
         self.control.send(&Block::TypedEcho(count + UNTIMED))?;
-        let mut start = Instant::now();
-        for number in 0..count + UNTIMED {
-            if number == UNTIMED {
-                start = Instant::now();
-            }
+        stream::round_trips(count, |number| {
             self.numbers_out.send(&number)?;
-            if self.numbers_in.recv()? != number {
-                return Err("a round trip brought something else back".into());
-            }
-        }
-        Ok(start.elapsed())
+            Ok(self.numbers_in.recv()?)
+        })
     }
 
     /// Times one-way blocks: from the first message to the answer that all have arrived.
@@ -239,7 +122,7 @@ impl Ours {
         self.control.send(&block)?;
         let start = Instant::now();
         send(self)?;
-        raw_read(&self.raw_in, &mut [0u8; 8])?;
+        stream::read_exactly(&self.raw_in, &mut [0; 8])?;
         Ok(start.elapsed())
     }
 }
@@ -307,7 +190,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
         vec![
             Subject::new("raw pipe, a write each", |count| {
                 ours.borrow_mut().one_way(Block::RawSamples(count), |ours| {
-                    (0..count).try_for_each(|n| raw_write(&ours.raw_out, &Sample::new(n).to_bytes()))
+                    (0..count).try_for_each(|n| stream::write_all(&ours.raw_out, &Sample::new(n).to_bytes()))
                 })
             }),
             Subject::new("ipc, a send each", |count| {
@@ -343,7 +226,7 @@ fn run_placed(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
         vec![
             Subject::new("raw pipe", |count| {
                 ours.borrow_mut().one_way(Block::RawBig(count), |ours| {
-                    (0..count).try_for_each(|_| raw_write(&ours.raw_out, &ours.big))
+                    (0..count).try_for_each(|_| stream::write_all(&ours.raw_out, &ours.big))
                 })
             }),
             Subject::new("ipc", |count| {
