@@ -1,12 +1,13 @@
 //! Other crates beside us, measured by the program of `benches/peers`.
 
+use std::cell::RefCell;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::driven::Driven;
-use crate::harness::Error;
+use crate::harness::{Error, Subject};
 use crate::place::Placement;
 
 /// A program that has all of the other crates.
@@ -26,4 +27,15 @@ impl Peers {
     pub(crate) fn block(&mut self, peer: &str, operation: &str, count: u64) -> Result<Duration, Error> {
         self.0.block(format_args!("{peer} {operation} {count}"))
     }
+}
+
+/// A subject of another crate, if they are measured.
+pub(crate) fn peer<'a>(
+    peers: Option<&'a RefCell<Peers>>,
+    name: &'static str,
+    peer: &'static str,
+    operation: &'static str,
+) -> Option<Subject<'a>> {
+    let peers = peers?;
+    Some(Subject::new(name, move |count| peers.borrow_mut().block(peer, operation, count)))
 }

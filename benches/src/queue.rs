@@ -13,7 +13,7 @@ use ipc::queue::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::harness::{Bench, Error, Subject, Target, Unit};
-use crate::peers::Peers;
+use crate::peers::peer;
 use crate::place::{Placement, pin, pinned, placements};
 use crate::python::Python;
 use crate::raw::{Found, Page};
@@ -279,30 +279,6 @@ pub(crate) fn run(bench: &mut Bench) -> Result<(), Error> {
     Ok(())
 }
 
-/// A subject of another crate, if they are measured.
-fn peer<'a>(
-    peers: Option<&'a RefCell<Peers>>,
-    name: &'static str,
-    peer: &'static str,
-    operation: &'static str,
-) -> Option<Subject<'a>> {
-    let peers = peers?;
-    Some(Subject::new(name, move |count| peers.borrow_mut().block(peer, operation, count)))
-}
-
-/// CPython's queue between the same two cores, if there is CPython.
-fn python(placement: Placement) -> Option<RefCell<Python>> {
-    let program =
-        PROGRAM.replace("OURS", &placement.ours.to_string()).replace("THEIRS", &placement.theirs.to_string());
-    match Python::start(&program) {
-        Ok(python) => Some(RefCell::new(python)),
-        Err(error) => {
-            println!("queue: CPython is not measured: {error}");
-            None
-        }
-    }
-}
-
 /// Puts 64 bytes so often, for another process to get.
 const PROGRAM: &str = "\
 import multiprocessing, os, sys, time
@@ -375,7 +351,7 @@ fn between_two(bench: &mut Bench, placement: Placement) -> Result<(), Error> {
                 .against("crossbeam-channel, threads", None);
         }
         let encoded = Subject::new("ipc, a struct that is encoded", |count| run(Block::OneWayEncoded(count)));
-        let python = python(placement);
+        let python = Python::placed("queue", PROGRAM, placement).map(RefCell::new);
         let python = python.as_ref().map(|python| {
             // It takes a hundred times as long.
             Subject::new("CPython Queue", |count| {

@@ -7,9 +7,9 @@ use ipc::queue::spsc;
 use ipc::queue::spsc::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 
-use super::{Block, MEBIBYTE, Numbers, Run, check, peer, work};
+use super::{Block, MEBIBYTE, Numbers, Run, check, work};
 use crate::harness::{Bench, Error, Subject, Target, Unit};
-use crate::peers::Peers;
+use crate::peers::{Peers, peer};
 
 /// As much as 1024 messages of 64 bytes take; and room for some of a mebibyte.
 const SMALL: usize = 128 << 10;
