@@ -18,6 +18,7 @@ mod raw;
 mod report;
 mod sample;
 mod shm;
+mod socket;
 mod spawn;
 mod stats;
 mod stream;
@@ -53,12 +54,13 @@ struct Args {
 
 type Target = fn(&mut Bench) -> ipc::Result<(), Box<dyn std::error::Error>>;
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
     ("pipe", pipe::run),
     ("spawn", spawn::run),
     ("sync", sync::run),
     ("shm", shm::run),
     ("queue", |bench| queue::run(bench).and_then(|()| producers::run(bench))),
+    ("socket", socket::run),
 ];
 
 fn main() -> ExitCode {
