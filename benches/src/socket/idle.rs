@@ -14,6 +14,9 @@ use crate::harness::{Bench, Error, Unit};
 /// So many are open at once, if the limit of descriptors allows it.
 const MANY: u64 = 5_000;
 
+/// Each has two descriptors: its socket, and the process at the other end.
+const DESCRIPTORS: u64 = 2;
+
 /// What a process has open beside them, and more.
 const SPARE: u64 = 100;
 
@@ -75,7 +78,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<(), Error> {
     if !bench.wants(what) {
         return Ok(());
     }
-    let count = MANY.min(raise_limit()?.saturating_sub(SPARE));
+    let count = MANY.min(raise_limit()?.saturating_sub(SPARE) / DESCRIPTORS);
     if count < MANY {
         println!(
             "socket: {count} idle connections instead of {MANY}: the limit of descriptors (`ulimit -Hn`)"

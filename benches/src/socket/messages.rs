@@ -246,8 +246,9 @@ fn between_two(
     let side = Side { connection, raw, page, buffers: Buffers::new() };
     let two = RefCell::new(Two { side, control });
     cases(bench, placement, carrier, &|block| two.borrow_mut().timed(block))?;
-    // The control pipe's end tells the other process to end.
-    drop(two);
+    // The page stays until the other one has found it. The control pipe's end tells that process to end.
+    let Two { side: _side, control } = two.into_inner();
+    drop(control);
     server.join()??;
     Ok(())
 }
