@@ -258,6 +258,15 @@ impl Handshake {
         Handshake { role, key, state, ours, theirs: [0; HELLO_LEN] }
     }
 
+    /// How long the message is that is due, unless it is a refusal, behind which comes nothing.
+    pub(crate) fn due_len(&self) -> usize {
+        match (self.state, &self.key) {
+            (State::AwaitHello, _) => HELLO_LEN,
+            (_, Some(_)) => 1 + MAC_LEN,
+            (_, None) => 1,
+        }
+    }
+
     /// What is to be done next, with what the peer has said if that was asked for.
     pub(crate) fn next(&mut self, received: Option<&[u8]>) -> Result<Step, AuthError> {
         let step = self.step(received);

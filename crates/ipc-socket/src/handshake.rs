@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use ipc_core::frame::{FrameKind, HEADER_LEN_MAX, Layout};
+use ipc_core::frame::{FrameKind, HEADER_LEN, HEADER_LEN_MAX, Layout};
 use ipc_core::{Classify, ErrorKind, FrameError};
 use ipc_os::socket::{self, Mode};
 
@@ -90,6 +90,15 @@ impl Machine {
         }
     }
 
+    /// So much can be read at once of a message of which nothing is known yet: all of it, or as much as any header has.
+    /// Not a byte of what follows the handshake is among that.
+    fn due(&self) -> usize {
+        match self {
+            Machine::Native(machine) => HEADER_LEN + machine.due_len(),
+            Machine::Python(_) | Machine::Nothing => 4,
+        }
+    }
+
     fn layout(&self) -> Layout {
         match self {
             Machine::Native(_) => Layout::Frames,
@@ -143,7 +152,11 @@ impl Pending {
             step = match step {
                 Step::Send(message) => {
                     self.send(&message)?;
-                    self.machine.next(None)?
+                    match self.machine.next(None)? {
+                        // The answer takes a while: who waits for it looks when it is there.
+                        Step::Receive => return Ok(Progress::Waiting),
+                        step => step,
+                    }
                 }
                 Step::Done => return Ok(Progress::Done),
                 Step::Refuse(message, error) => {
@@ -192,11 +205,13 @@ impl Pending {
 
     /// Where the message that is due begins, and its length, once all of it is here.
     fn receive(&mut self) -> Result<Option<(usize, usize)>, HandshakeError> {
+        let due = self.machine.due();
         loop {
             let want = match self.header()? {
-                // As much as any header has at least: not a byte of what follows the handshake is read.
-                None => self.filled + 4 - self.filled % 4,
-                Some((from, len)) if self.filled == from + len => return Ok(Some((from, len))),
+                // Of CPython's headers some are longer.
+                None => self.filled + due - self.filled % due,
+                // There is more only where it was shorter than it should be: nobody gets any further with that.
+                Some((from, len)) if self.filled >= from + len => return Ok(Some((from, len))),
                 Some((from, len)) => from + len,
             };
             // Descriptors from somebody unknown are closed at once.
@@ -219,6 +234,75 @@ impl Pending {
                 Ok(Some((from, header.payload_len as usize)))
             }
             Some(_) => Err(AuthError::Protocol("a frame that is no part of a handshake").into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::auth::{Key, Role};
+
+    /// A handshake with one end of a pair, and the other end.
+    fn pending(role: Role, key: Option<&[u8]>) -> (Pending, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let machine = Handshake::new(role, key.map(Key::new)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        (Pending::new(ours.into(), Machine::Native(machine), deadline), theirs)
+    }
+
+    /// Hands on at most so many bytes.
+    fn carry(mut from: &UnixStream, mut to: &UnixStream, piece: usize) {
+        let mut buf = vec![0; piece];
+        if let Ok(count) = from.read(&mut buf) {
+            to.write_all(&buf[..count]).unwrap();
+        }
+    }
+
+    #[test]
+    fn in_pieces_of_any_size_and_nothing_that_follows_is_read() {
+        for key in [None, Some(&b"secret"[..])] {
+            for piece in [1, 7, 43, 4096] {
+                let (mut client, of_client) = pending(Role::Client, key);
+                let (mut listener, of_listener) = pending(Role::Listener, key);
+                let mut has_followed = false;
+                while client.advance().unwrap() == Progress::Waiting {
+                    carry(&of_client, &of_listener, piece);
+                    if listener.advance().unwrap() == Progress::Done && !has_followed {
+                        socket::send(listener.fd.as_fd(), b"behind", Mode::Try).unwrap();
+                        has_followed = true;
+                    }
+                    carry(&of_listener, &of_client, piece);
+                }
+                (0..6).for_each(|_| carry(&of_listener, &of_client, 6));
+                let mut rest = [0; 7];
+                assert_eq!(UnixStream::from(client.fd).read(&mut rest).unwrap(), 6, "{piece}");
+                assert_eq!(&rest[..6], b"behind");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_message_with_more_behind_it_leads_nowhere() {
+        let cases: [(Option<&[u8]>, &[u8]); 3] = [
+            (None, b"\0\0\0\0\0\0\x02\xa9P"),
+            (Some(b"secret"), b"\x01\0\0\0\0\0\x02\xa9P and more, as long as a proof"),
+            (Some(b"secret"), b"\x02\0\0\0\0\0\x02\xa9R\x01 and more, as long as a proof"),
+        ];
+        for (key, proof) in cases {
+            let (mut client, of_client) = pending(Role::Client, key);
+            let (mut listener, mut of_listener) = pending(Role::Listener, key);
+            assert_eq!(client.advance().unwrap(), Progress::Waiting);
+            carry(&of_client, &of_listener, 4096);
+            assert_eq!(listener.advance().unwrap(), Progress::Waiting);
+            of_listener.write_all(proof).unwrap();
+            let error = listener.advance().unwrap_err();
+            assert!(matches!(error, HandshakeError::Auth(AuthError::Protocol(_))), "{error:?}");
         }
     }
 }
