@@ -170,52 +170,66 @@ impl Listener {
     }
 
     /// As [`accept`](Self::accept), or `None` as soon as that descriptor is readable.
+    ///
+    /// Asks only those that have something to say: to accept where nobody connects is as dear as to accept somebody.
     pub(crate) fn accept_unless(
         &mut self,
         deadline: Option<Instant>,
         stop: Option<BorrowedFd<'_>>,
     ) -> Result<Option<Connection>, AcceptError> {
         loop {
-            self.take_all()?;
-            if let Some(connection) = self.advance()? {
+            let now = Instant::now();
+            let News { ready, is_called, is_stopped } =
+                self.wait(deadline, now, stop).map_err(AcceptError::Io)?;
+            if is_stopped {
+                return Ok(None);
+            }
+            let is_due = |at: usize, arriving: &Arriving| {
+                ready.binary_search(&at).is_ok() || arriving.pending.deadline <= now
+            };
+            for at in 0..self.pending.len() {
+                if is_due(at, &self.pending[at])
+                    && let Some(connection) = self.advance(at)?
+                {
+                    return Ok(Some(connection));
+                }
+            }
+            if is_called
+                && self.take()?
+                && let Some(connection) = self.advance(self.pending.len() - 1)?
+            {
                 return Ok(Some(connection));
             }
-            let now = Instant::now();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(AcceptError::Timeout);
-            }
-            if self.wait(deadline, now, stop).map_err(AcceptError::Io)? {
-                return Ok(None);
             }
         }
     }
 
-    /// Takes those that the kernel has, as many as there is room for.
-    fn take_all(&mut self) -> Result<(), AcceptError> {
-        if self.pause().is_some() {
-            return Ok(());
+    /// Takes one that the kernel has, if there is room for it. Whether there was one.
+    fn take(&mut self) -> Result<bool, AcceptError> {
+        if self.pending.len() >= PENDING_MAX && !self.make_room() {
+            return Ok(false);
         }
-        while self.pending.len() < PENDING_MAX || self.make_room() {
-            let taken = self.bound.accept_nonblocking();
-            if matches!(taken, Err(TakeError::Exhausted(_))) {
-                // Whoever waits is still there: a caller that goes on at once would go on in circles.
-                self.exhausted = Some(Instant::now());
-            }
-            let Some((fd, from)) = taken? else { break };
-            let failed = |from, source| Err(AcceptError::Handshake { from, source });
-            let carrier = self.bound.local_address().carrier();
-            let (transport, peer) = match about(carrier, &fd, &self.options) {
-                Ok(about) => about,
-                Err(source) => return failed(from, source),
-            };
-            let machine = match self.options.machine(Role::Listener, carrier) {
-                Ok(machine) => machine,
-                Err(source) => return failed(from, source),
-            };
-            let pending = Pending::new(fd, machine, self.options.handshake_deadline());
-            self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
+        let taken = self.bound.accept_nonblocking();
+        if matches!(taken, Err(TakeError::Exhausted(_))) {
+            // Whoever waits is still there: a caller that goes on at once would go on in circles.
+            self.exhausted = Some(Instant::now());
         }
-        Ok(())
+        let Some((fd, from)) = taken? else { return Ok(false) };
+        let failed = |from, source| Err(AcceptError::Handshake { from, source });
+        let carrier = self.bound.local_address().carrier();
+        let (transport, peer) = match about(carrier, &fd, &self.options) {
+            Ok(about) => about,
+            Err(source) => return failed(from, source),
+        };
+        let machine = match self.options.machine(Role::Listener, carrier) {
+            Ok(machine) => machine,
+            Err(source) => return failed(from, source),
+        };
+        let pending = Pending::new(fd, machine, self.options.handshake_deadline());
+        self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
+        Ok(true)
     }
 
     /// When somebody is taken again after there was no descriptor or memory; `None` for now.
@@ -234,29 +248,21 @@ impl Listener {
         true
     }
 
-    /// Lets all handshakes go on, until one is done or has failed.
-    fn advance(&mut self) -> Result<Option<Connection>, AcceptError> {
-        for at in 0..self.pending.len() {
-            match self.pending[at].pending.advance() {
-                Ok(Progress::Waiting) => {}
-                Ok(Progress::Done) => {
-                    let Arriving { pending, transport, peer, from, .. } = self.pending.remove(at);
-                    let connection = self.connection(pending.fd, transport, peer);
-                    return match connection {
-                        Ok(connection) => {
-                            self.last = Some(Last { from });
-                            Ok(Some(connection))
-                        }
-                        Err(source) => Err(AcceptError::Handshake { from, source }),
-                    };
-                }
-                Err(source) => {
-                    let from = self.pending.remove(at).from;
-                    return Err(AcceptError::Handshake { from, source });
-                }
+    /// Lets a handshake go on. With a connection or an error it is none of the pending any more.
+    fn advance(&mut self, at: usize) -> Result<Option<Connection>, AcceptError> {
+        let done = match self.pending[at].pending.advance() {
+            Ok(Progress::Waiting) => return Ok(None),
+            Ok(Progress::Done) => Ok(()),
+            Err(source) => Err(source),
+        };
+        let Arriving { pending, transport, peer, from, .. } = self.pending.remove(at);
+        match done.and_then(|()| self.connection(pending.fd, transport, peer)) {
+            Ok(connection) => {
+                self.last = Some(Last { from });
+                Ok(Some(connection))
             }
+            Err(source) => Err(AcceptError::Handshake { from, source }),
         }
-        Ok(None)
     }
 
     /// The connection to somebody who was let in.
@@ -277,33 +283,48 @@ impl Listener {
         Ok(connection)
     }
 
-    /// Waits for news of anybody. Whether `stop` is readable.
+    /// Waits until something is to be done.
     fn wait(
         &self,
         deadline: Option<Instant>,
         now: Instant,
         stop: Option<BorrowedFd<'_>>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<News> {
         let fds: Vec<BorrowedFd<'_>> =
             self.pending.iter().map(|arriving| arriving.pending.fd.as_fd()).collect();
-        let mut sources: Vec<&dyn Waitable> = stop.iter().map(|fd| fd as &dyn Waitable).collect();
-        sources.extend(fds.iter().map(|fd| fd as &dyn Waitable));
+        let mut sources: Vec<&dyn Waitable> = fds.iter().map(|fd| fd as &dyn Waitable).collect();
         let mut first = self.pending.iter().map(|arriving| arriving.pending.deadline).chain(deadline).min();
-        let listener = self.bound.as_fd();
+        sources.extend(stop.iter().map(|fd| fd as &dyn Waitable));
+        let (at_stop, at_listener) = (fds.len(), sources.len());
+        let (listener, is_full) = (self.bound.as_fd(), self.pending.len() >= PENDING_MAX);
         if let Some(pause) = self.pause() {
             first = [pause].into_iter().chain(first).min();
-        } else if self.pending.len() < PENDING_MAX {
-            sources.push(&listener);
-        } else {
+        } else if is_full {
             // Others wait perhaps until one of these is to make room.
             let room = self.pending.iter().filter(|arriving| !arriving.pending.has_begun());
             first = room.map(|arriving| arriving.since + SILENT_MAX).chain(first).min();
+        } else {
+            sources.push(&listener);
         }
-        // A millisecond more than that, as clocks are rounded.
-        let left = first.map(|first| first.saturating_duration_since(now) + Duration::from_millis(1));
+        // A millisecond more than that, as clocks are rounded; what is over is over.
+        let left = first.map(|first| match first.saturating_duration_since(now) {
+            Duration::ZERO => Duration::ZERO,
+            left => left + Duration::from_millis(1),
+        });
         let ready = wait(&sources, left)?;
-        Ok(stop.is_some() && ready.first() == Some(&0))
+        let is_stopped = stop.is_some() && ready.binary_search(&at_stop).is_ok();
+        let is_called = ready.last() == Some(&at_listener) || is_full && self.pause().is_none();
+        Ok(News { ready, is_called, is_stopped })
     }
+}
+
+/// What there is to be done.
+struct News {
+    /// Those of the pending who have said something, by their places; and others behind them.
+    ready: Vec<usize>,
+    /// Somebody connects, or may.
+    is_called: bool,
+    is_stopped: bool,
 }
 
 impl AsFd for Listener {
