@@ -1,4 +1,7 @@
 //! Connecting, proving the key to each other, and closing, beside CPython.
+//!
+//! Each side waits for the other: here the two wake each other four times a connection, CPython's six times. On two
+//! cores, where to wake a sleeper is nearly all that it costs, that by itself makes 0.67 of CPython's time.
 
 use std::time::{Duration, Instant};
 
