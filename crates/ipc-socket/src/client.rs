@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
 
-use crate::address::{Address, Carrier};
+use crate::address::{Address, AddressError, Carrier};
 use crate::auth::{AuthError, Role};
 use crate::connection::Connection;
 use crate::credentials::Credentials;
@@ -25,7 +25,7 @@ impl Client {
     pub fn connect<A>(address: A) -> Result<Connection, ConnectError>
     where
         A: TryInto<Address>,
-        ConnectError: From<A::Error>,
+        AddressError: From<A::Error>,
     {
         Options::new().connect(address)
     }

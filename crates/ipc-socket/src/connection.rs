@@ -21,7 +21,8 @@ use crate::types::{Control, Questions};
 /// How long a receiver that has found a message of another type waits for the peer to say of which.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// An end of a connection: sends and receives messages of any types, in turn.
+/// An end of a connection: sends and receives messages of any types, in turn. One without a type in the program is an
+/// [`ipc_core::Value`].
 ///
 /// - *Ordering*: messages arrive in the order they were sent, whole, never merged.
 /// - *Types*: each message says of which type it is, by a fingerprint of its structure. One of another type than is asked

@@ -45,13 +45,19 @@ pub(crate) struct TcpTimes {
     pub(crate) give_up: Duration,
 }
 
+impl TcpTimes {
+    /// To give up after so long: it is asked a few times before.
+    pub(crate) fn giving_up(after: Duration) -> Self {
+        // The kernel counts in seconds, and takes a day or so at most.
+        let give_up = after.clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
+        let part = |parts| (give_up / parts).max(Duration::from_secs(1));
+        TcpTimes { idle: part(4), interval: part(12), give_up }
+    }
+}
+
 impl Default for TcpTimes {
     fn default() -> Self {
-        TcpTimes {
-            idle: Duration::from_secs(30),
-            interval: Duration::from_secs(10),
-            give_up: Duration::from_secs(120),
-        }
+        TcpTimes::giving_up(Duration::from_secs(120))
     }
 }
 

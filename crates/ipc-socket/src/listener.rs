@@ -9,7 +9,7 @@ use ipc_core::{Classify, ErrorKind};
 use ipc_os::{Readiness, Waitable, wait};
 use ipc_stream::{End, Part, Rx, Transport, Tx};
 
-use crate::address::{Address, Carrier};
+use crate::address::{Address, AddressError, Carrier};
 use crate::auth::Role;
 use crate::bind::{BindError, Bound, TakeError};
 use crate::client::about;
@@ -115,7 +115,7 @@ impl Listener {
     pub fn bind<A>(address: A) -> Result<Self, BindError>
     where
         A: TryInto<Address>,
-        BindError: From<A::Error>,
+        AddressError: From<A::Error>,
     {
         Options::new().bind(address)
     }

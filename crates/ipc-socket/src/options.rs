@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ipc_core::Limits;
 
-use crate::address::{Address, Carrier};
+use crate::address::{Address, AddressError, Carrier};
 use crate::auth::{Handshake, Key, Role};
 use crate::bind::{BindError, BindOptions, Bound};
 use crate::client;
@@ -49,6 +49,7 @@ pub struct Options {
     legacy_md5: bool,
     pub(crate) limits: Limits,
     pub(crate) ring_len: usize,
+    tcp: TcpTimes,
 }
 
 impl Default for Options {
@@ -65,6 +66,7 @@ impl Default for Options {
             legacy_md5: false,
             limits: Limits::default(),
             ring_len: 256 << 10,
+            tcp: TcpTimes::default(),
         }
     }
 }
@@ -158,6 +160,14 @@ impl Options {
         self
     }
 
+    /// When a TCP peer counts as dead that answers no more: 2 minutes unless told otherwise, a second at least. So does one
+    /// that lives, but takes nothing for so long while there is something for it.
+    #[must_use]
+    pub fn tcp_give_up(mut self, after: Duration) -> Self {
+        self.tcp = TcpTimes::giving_up(after);
+        self
+    }
+
     /// Listens at an address.
     ///
     /// # Errors
@@ -166,13 +176,13 @@ impl Options {
     pub fn bind<A>(self, address: A) -> Result<Listener, BindError>
     where
         A: TryInto<Address>,
-        BindError: From<A::Error>,
+        AddressError: From<A::Error>,
     {
-        let address = address.try_into()?;
+        let address = address.try_into().map_err(AddressError::from)?;
         if self.python && address.carrier() == Carrier::Shm {
             return Err(BindError::Io { address, source: no_rings_in_python() });
         }
-        let bind = BindOptions { mode: self.mode, loopback_only: self.is_closed(), tcp: TcpTimes::default() };
+        let bind = BindOptions { mode: self.mode, loopback_only: self.is_closed(), tcp: self.tcp };
         Ok(Listener::over(Bound::bind(&address, &bind)?, self))
     }
 
@@ -184,9 +194,9 @@ impl Options {
     pub fn connect<A>(&self, address: A) -> Result<Connection, ConnectError>
     where
         A: TryInto<Address>,
-        ConnectError: From<A::Error>,
+        AddressError: From<A::Error>,
     {
-        let address = address.try_into()?;
+        let address = address.try_into().map_err(AddressError::from)?;
         if self.python && address.carrier() == Carrier::Shm {
             return Err(ConnectError::Io { address, source: no_rings_in_python() });
         }
@@ -204,7 +214,7 @@ impl Options {
             deadline: self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             retry: self.retry,
             loopback_only: self.is_closed(),
-            tcp: TcpTimes::default(),
+            tcp: self.tcp,
         }
     }
 

@@ -1,6 +1,5 @@
 //! What can go wrong with a listening socket.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 
@@ -99,13 +98,6 @@ impl BindError {
             io::ErrorKind::AddrNotAvailable => BindError::NotOfThisMachine { address, source },
             _ => BindError::Io { address, source },
         }
-    }
-}
-
-/// So that what takes `impl TryInto<Address>` takes an [`Address`] too.
-impl From<Infallible> for BindError {
-    fn from(never: Infallible) -> Self {
-        match never {}
     }
 }
 

@@ -1,6 +1,5 @@
 //! What can go wrong with connecting.
 
-use std::convert::Infallible;
 use std::io;
 
 use ipc_core::{Classify, ErrorKind};
@@ -123,13 +122,6 @@ impl ConnectError {
             | ConnectError::Io { address, source } => ConnectError::Timeout { address, source },
             other => other,
         }
-    }
-}
-
-/// So that what takes `impl TryInto<Address>` takes an [`Address`] too.
-impl From<Infallible> for ConnectError {
-    fn from(never: Infallible) -> Self {
-        match never {}
     }
 }
 

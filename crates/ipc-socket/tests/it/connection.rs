@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipc_core::{Value, to_value};
 use ipc_socket::{
     AcceptError, AuthError, ConnectError, HandshakeError, Listener, Options, RecvError, SendError, Waitable,
     wait,
@@ -36,6 +37,27 @@ fn messages_of_different_types_take_turns() {
         b.send(&"answer".to_owned()).unwrap();
         assert_eq!(a.recv::<String>().unwrap(), "answer");
     });
+}
+
+/// What has no type in the program.
+#[test]
+fn the_dynamic_value_is_a_message_too() {
+    let _watchdog = watchdog("the_dynamic_value_is_a_message_too");
+    let value = to_value(&Question { number: 7, text: "why?".to_owned() }).unwrap();
+    everywhere(|mut a, mut b| {
+        a.send(&value).unwrap();
+        assert!(matches!(b.recv::<Question>(), Err(RecvError::Mismatch(_))), "it says itself what it is");
+        assert_eq!(b.recv::<Value>().unwrap(), value);
+    });
+    let python = Options::new().python();
+    let mut listener = python.clone().bind("tcp:127.0.0.1:0").unwrap();
+    let address = listener.local_address().clone();
+    let client = std::thread::spawn(move || python.connect(&address).unwrap());
+    let (mut a, mut b) = (listener.accept().unwrap(), client.join().unwrap());
+    a.send(&value).unwrap();
+    a.send(&value).unwrap();
+    assert_eq!(b.recv::<Value>().unwrap(), value);
+    assert_eq!(b.recv::<Question>().unwrap().text, "why?");
 }
 
 #[test]
