@@ -1,18 +1,21 @@
-//! Answers each client with what it sends, a thread for each: `echo_server ADDRESS`, then `echo_client ADDRESS`.
+//! Answers each client with what it sends, a thread for each, until a line comes in: `echo_server ADDRESS`, then
+//! `echo_client ADDRESS WORD…`. Also over shared memory: `shm:/tmp/ipc-echo/socket`.
 // run: skip it waits for clients: tests/it/examples.rs runs it
 
 use ipc_socket::{Connection, Listener, RecvError};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "unix:/tmp/ipc-echo/socket".to_owned());
-    let mut listener = Listener::bind(address.as_str())?;
-    eprintln!("listening at {}", listener.local_address());
-    for connection in listener.incoming() {
-        match connection {
-            Ok(connection) => drop(std::thread::spawn(move || echo(connection))),
-            Err(error) => eprintln!("{error}"),
+    let server = Listener::bind(address.as_str())?.server()?.on_error(|error| eprintln!("{error}"));
+    eprintln!("listening at {}", server.local_address());
+    eprintln!("Enter ends it");
+    let stopper = server.stopper();
+    std::thread::spawn(move || {
+        if std::io::stdin().read_line(&mut String::new()).is_ok_and(|count| count > 0) {
+            stopper.stop();
         }
-    }
+    });
+    eprintln!("{:?}", server.run(echo)?);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The examples, which are two programs each: started as one would by hand.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -23,8 +23,8 @@ fn listening(command: &mut Command) -> (Child, String) {
     let mut line = String::new();
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     errors.read_line(&mut line).unwrap();
-    // Who prints where nobody reads panics.
-    child.stderr = Some(errors.into_inner());
+    // Who prints where nobody reads panics; so somebody reads.
+    std::thread::spawn(move || errors.read_to_string(&mut String::new()));
     let address = line.trim().strip_prefix("listening at ").unwrap_or_else(|| panic!("{line}")).to_owned();
     (child, address)
 }
@@ -80,9 +80,12 @@ fn python_is_the_client_and_the_listener() {
 #[test]
 fn an_echo_comes_back() {
     let _watchdog = watchdog("an_echo_comes_back");
-    let (mut server, address) = listening(example("echo_server").arg("tcp:127.0.0.1:0"));
-    let client = example("echo_client").args([address.as_str(), "hello", "there"]).output().unwrap();
-    assert_eq!(String::from_utf8(client.stdout).unwrap(), "hello\nthere\n");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for address in [format!("shm:{}/s", directory.path().display()), "tcp:127.0.0.1:0".to_owned()] {
+        let (mut server, address) = listening(example("echo_server").arg(address).stdin(Stdio::piped()));
+        let client = example("echo_client").args([address.as_str(), "hello", "there"]).output().unwrap();
+        assert_eq!(String::from_utf8(client.stdout).unwrap(), "hello\nthere\n");
+        server.stdin.take().unwrap().write_all(b"\n").unwrap();
+        assert!(server.wait().unwrap().success());
+    }
 }
