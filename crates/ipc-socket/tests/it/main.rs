@@ -7,6 +7,7 @@ mod carriers;
 mod connection;
 mod deaths;
 mod examples;
+mod hostile;
 mod interpreters;
 mod pickle;
 mod python;
