@@ -97,6 +97,7 @@ impl Connection {
     }
 
     fn recv_until<T: DeserializeOwned>(&mut self, until: Until) -> Result<T, RecvError> {
+        self.receiving.begin();
         loop {
             match self.receiving.step(until)? {
                 Step::Got(message) => return Ok(message),
@@ -156,6 +157,7 @@ impl Connection {
     }
 
     fn recv_bytes_until(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
+        self.receiving.begin();
         loop {
             match self.receiving.step_bytes(until)? {
                 Step::Got(bytes) => return Ok(bytes),

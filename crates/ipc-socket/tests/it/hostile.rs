@@ -4,6 +4,7 @@
 
 mod crowd;
 mod cuts;
+mod endless;
 mod lengths;
 mod relay;
 mod replays;
