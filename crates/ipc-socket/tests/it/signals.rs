@@ -2,11 +2,12 @@
 //!
 //! In processes of their own, since dispositions belong to processes.
 
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use ipc_process::Process;
-use ipc_socket::{AcceptError, Connection, RecvError, RecvHalf, SendHalf, wait};
+use ipc_socket::{AcceptError, ConnectError, Connection, Options, RecvError, RecvHalf, SendHalf, wait};
 use ipc_testkit::data::{payload, text};
 use ipc_testkit::processes::{alone, done};
 use ipc_testkit::{LONG, watchdog};
@@ -172,5 +173,35 @@ fn b27_signals_are_invisible_to_a_connect_that_waits() {
                 assert_eq!(connection.recv::<u8>().unwrap(), 1);
             });
         }
+    });
+}
+
+/// Each interrupted `connect(2)` is begun again, with what is left of the time.
+#[test]
+fn b27_signals_are_invisible_to_a_connect_that_waits_for_room() {
+    let _watchdog = watchdog("b27_signals_are_invisible_to_a_connect_that_waits_for_room");
+    alone(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        // None is to wait; the kernel takes one all the same.
+        let listener = UnixListener::from(ipc_os::socket::listen(listener.into(), 0).unwrap());
+        let address = format!("unix:{}", path.display());
+        // Without a key nothing is said: who is connected is in.
+        for options in [Options::new().python(), Options::new().python().timeout(LONG)] {
+            let first = UnixStream::connect(&path).unwrap();
+            let client = std::thread::scope(|scope| {
+                let waits = scope.spawn(|| in_a_storm(|| options.connect(address.as_str()).unwrap()));
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(!waits.is_finished());
+                drop(listener.accept().unwrap());
+                waits.join().unwrap()
+            });
+            drop((first, listener.accept().unwrap(), client));
+        }
+        let _first = UnixStream::connect(&path).unwrap();
+        let hurried = Options::new().python().timeout(Duration::from_millis(50));
+        let error = in_a_storm(|| hurried.connect(address.as_str()).unwrap_err());
+        assert!(matches!(error, ConnectError::Timeout { .. }), "{error:?}");
     });
 }
