@@ -1,6 +1,9 @@
 //! Processes that are killed with SIGKILL, over every carrier: in the middle of a conversation, and, in
 //! [`handshake`], at each system call of a handshake.
 
+mod handshake;
+mod traced;
+
 use std::time::Duration;
 
 use ipc_socket::{Connection, RecvError, SendError};
