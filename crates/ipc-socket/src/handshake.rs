@@ -123,7 +123,7 @@ pub(crate) struct Pending {
     /// What has come of the message that is due.
     buf: [u8; HEADER_LEN_MAX + MESSAGE_MAX],
     filled: usize,
-    has_heard: bool,
+    heard: Option<Instant>,
     pub(crate) deadline: Instant,
 }
 
@@ -137,12 +137,12 @@ pub(crate) enum Progress {
 
 impl Pending {
     pub(crate) fn new(fd: OwnedFd, machine: Machine, deadline: Instant) -> Self {
-        Pending { fd, machine, buf: [0; HEADER_LEN_MAX + MESSAGE_MAX], filled: 0, has_heard: false, deadline }
+        Pending { fd, machine, buf: [0; HEADER_LEN_MAX + MESSAGE_MAX], filled: 0, heard: None, deadline }
     }
 
-    /// Whether the peer has said anything that makes sense so far.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.has_heard
+    /// When the peer has last said something that makes sense, if it has.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.heard
     }
 
     /// Goes on as far as it can without waiting.
@@ -168,7 +168,7 @@ impl Pending {
                     Some((from, len)) => {
                         self.filled = 0;
                         let step = self.machine.next(Some(&self.buf[from..from + len]))?;
-                        self.has_heard = true;
+                        self.heard = Some(Instant::now());
                         step
                     }
                     None if Instant::now() >= self.deadline => return Err(HandshakeError::Timeout),

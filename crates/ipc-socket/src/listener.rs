@@ -26,13 +26,17 @@ const PENDING_MAX: usize = 64;
 /// When all of those are taken, one who has said nothing for so long makes room for the next.
 const SILENT_MAX: Duration = Duration::from_millis(50);
 
+/// If there is none, one who has begun and then has said nothing more for so long does: it takes no key to begin.
+const UNFINISHED_MAX: Duration = Duration::from_millis(500);
+
 /// So long nobody is taken after there was no descriptor or memory for somebody.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens at an address, and accepts connections.
 ///
 /// - *Handshakes*: up to 64 go on at once inside of [`accept`](Self::accept), each for its [time](Options::handshake_timeout)
-///   at most; nobody waits for one who is silent. Who fails is an error of one `accept`, and the listener goes on.
+///   at most; nobody waits for one who is silent. With 64 under way, one who has said nothing for 50 ms, or nothing more for
+///   half a second, makes room for the next. Who fails is an error of one `accept`, and the listener goes on.
 /// - *Strangers* cost a descriptor and some hundred bytes each, for that time, and 64 at most at once; the others wait in the
 ///   kernel.
 /// - *Death*: the path of a listener that was killed is taken over by the next one.
@@ -55,6 +59,13 @@ struct Arriving {
     peer: Option<Credentials>,
     from: Option<Address>,
     since: Instant,
+}
+
+impl Arriving {
+    /// When it makes room for another one, if there is no place left.
+    fn gives_way(&self) -> Instant {
+        self.pending.heard().map_or(self.since + SILENT_MAX, |heard| heard + UNFINISHED_MAX)
+    }
 }
 
 /// Who was accepted last.
@@ -238,12 +249,17 @@ impl Listener {
         (until > Instant::now()).then_some(until)
     }
 
-    /// Drops the one that has been silent for longest, if that is long enough.
+    /// Drops one that has been silent for long enough, if there is one: rather the oldest that has said nothing at all.
     fn make_room(&mut self) -> bool {
-        let is_silent =
-            |arriving: &Arriving| !arriving.pending.has_begun() && arriving.since.elapsed() >= SILENT_MAX;
+        let now = Instant::now();
         // The first is the oldest.
-        let Some(at) = self.pending.iter().position(is_silent) else { return false };
+        let first = |has_begun: bool| {
+            let is_it = |arriving: &Arriving| {
+                arriving.pending.heard().is_some() == has_begun && arriving.gives_way() <= now
+            };
+            self.pending.iter().position(is_it)
+        };
+        let Some(at) = first(false).or_else(|| first(true)) else { return false };
         self.pending.remove(at);
         true
     }
@@ -301,8 +317,7 @@ impl Listener {
             first = [pause].into_iter().chain(first).min();
         } else if is_full {
             // Others wait perhaps until one of these is to make room.
-            let room = self.pending.iter().filter(|arriving| !arriving.pending.has_begun());
-            first = room.map(|arriving| arriving.since + SILENT_MAX).chain(first).min();
+            first = self.pending.iter().map(Arriving::gives_way).chain(first).min();
         } else {
             sources.push(&listener);
         }

@@ -174,12 +174,16 @@ fn b28_descriptors_with_large_numbers_travel() {
     });
 }
 
-/// The frames of a client without a key, until it is welcome.
-fn shake_hands_by_hand(client: &mut UnixStream) {
+/// What a client without a key says in a handshake. It need not wait for the answers.
+pub(crate) fn say_hello_by_hand(client: &mut UnixStream) {
     for said in [&[&b"H\x01\x00\x00"[..], &[7; 32]].concat()[..], b"P"] {
         let header = Header::new(FrameKind::Control, said.len(), 0, 128).unwrap().to_bytes();
         client.write_all(&[&header[..], said].concat()).unwrap();
     }
+}
+
+/// What it hears.
+pub(crate) fn be_welcome_by_hand(client: &mut UnixStream) {
     let mut answers = [0; 8 + 36 + 8 + 1];
     client.read_exact(&mut answers).unwrap();
     assert_eq!(answers.last(), Some(&b'W'));
@@ -192,12 +196,9 @@ fn b28_descriptors_that_were_announced_and_did_not_come_are_an_error() {
     let address = Over::Unix.address(directory.path());
     let mut listener = Options::new().bind(address.as_str()).unwrap();
     let mut client = UnixStream::connect(directory.path().join("socket")).unwrap();
-    let greets = std::thread::spawn(move || {
-        shake_hands_by_hand(&mut client);
-        client
-    });
+    say_hello_by_hand(&mut client);
     let mut connection = listener.accept_timeout(LONG).unwrap();
-    let mut client = greets.join().unwrap();
+    be_welcome_by_hand(&mut client);
     let frame = |announced| {
         let id = Schema::of::<u8>().fingerprint().to_u64();
         let header = Header::new(FrameKind::Message, 9, announced, 9).unwrap().to_bytes();

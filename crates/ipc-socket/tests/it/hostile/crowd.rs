@@ -1,7 +1,9 @@
 //! Many who connect and never speak.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use ipc_process::Process;
 use ipc_socket::{AcceptError, HandshakeError, Options};
@@ -9,6 +11,8 @@ use ipc_testkit::processes::alone;
 use ipc_testkit::{LONG, open_descriptors, watchdog};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::relay::{Dialect, Stage, dial};
+use crate::behaviours::{be_welcome_by_hand, say_hello_by_hand};
 use crate::carriers::{KEY, Over};
 
 /// So many connect.
@@ -98,4 +102,44 @@ fn withstand() {
 fn ten_thousand_who_never_speak_keep_nobody_out() {
     let _watchdog = watchdog("ten_thousand_who_never_speak_keep_nobody_out");
     alone(withstand);
+}
+
+/// Those who know how to begin, but have no key.
+#[test]
+fn who_says_hello_and_nothing_more_keeps_nobody_out() {
+    let _watchdog = watchdog("who_says_hello_and_nothing_more_keeps_nobody_out");
+    for dialect in Dialect::native() {
+        let mut stage = Stage::new(dialect);
+        let hello = dialect.message(&[&[b'H', 1, 0, 1][..], &[9; 32]].concat());
+        let strangers: Vec<_> = (0..200)
+            .map(|_| {
+                let mut stranger = dial(stage.listener.local_address());
+                stranger.write_all(&hello).unwrap();
+                stranger
+            })
+            .collect();
+        // Who is honest has no more time than the strangers do.
+        stage.is_well();
+        drop(strangers);
+    }
+}
+
+/// Who had not spoken yet when the listener last looked, and has since.
+#[test]
+fn of_those_who_wait_for_a_listener_that_is_busy_nobody_is_dropped() {
+    let _watchdog = watchdog("of_those_who_wait_for_a_listener_that_is_busy_nobody_is_dropped");
+    let directory = tempfile::tempdir().unwrap();
+    let mut listener =
+        Options::new().handshake_timeout(LONG).bind(Over::Unix.address(directory.path())).unwrap();
+    let address = listener.local_address().clone();
+    let mut clients: Vec<_> = (0..100).map(|_| dial(&address)).collect();
+    // It has taken 64 of them.
+    assert!(matches!(listener.accept_timeout(Duration::from_millis(1)), Err(AcceptError::Timeout)));
+    clients.iter_mut().for_each(say_hello_by_hand);
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..100 {
+        listener.accept_timeout(LONG).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    clients.iter_mut().for_each(be_welcome_by_hand);
 }
