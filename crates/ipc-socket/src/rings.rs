@@ -14,7 +14,7 @@
 mod receiving;
 mod sending;
 
-use ipc_core::{Error, RecvError};
+use ipc_core::{Error, ErrorKind};
 use ipc_shm::ring::{RingReader, RingWriter, ring};
 use ipc_stream::{Rx, Tx, Until};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,12 @@ struct Offer<W, R> {
 }
 
 fn failed(error: impl Into<Error>) -> HandshakeError {
-    HandshakeError::Memory(error.into())
+    let error = error.into();
+    match error.kind() {
+        ErrorKind::Disconnected | ErrorKind::Truncated => HandshakeError::Disconnected,
+        ErrorKind::Timeout => HandshakeError::Timeout,
+        _ => HandshakeError::Memory(error),
+    }
 }
 
 /// The listener's part, with rings of so many bytes. It does not wait: nothing else is on the socket.
@@ -56,11 +61,7 @@ pub(crate) fn offer(mut tx: Tx, rx: Rx, bytes: usize) -> Result<(RingTx, RingRx)
 
 /// The client's part.
 pub(crate) fn accept(tx: Tx, mut rx: Rx, until: Until) -> Result<(RingTx, RingRx), HandshakeError> {
-    let offer = rx.recv::<Offer<RingWriter, RingReader>>(until).map_err(|error| match error {
-        RecvError::Timeout => HandshakeError::Timeout,
-        RecvError::Disconnected => HandshakeError::Disconnected,
-        error => failed(error),
-    })?;
+    let offer = rx.recv::<Offer<RingWriter, RingReader>>(until).map_err(failed)?;
     if offer.version != VERSION {
         return Err(crate::auth::AuthError::Version(offer.version).into());
     }

@@ -8,6 +8,7 @@ use ipc_stream::{End, Part, Transport};
 
 use super::*;
 use crate::auth::AuthError;
+use ipc_core::RecvError;
 
 fn ends(socket: UnixStream) -> (Tx, Rx) {
     let end = End::new(OwnedFd::from(socket), Transport::Unix, Part::Whole);
