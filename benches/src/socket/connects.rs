@@ -1,7 +1,8 @@
 //! Connecting, proving the key to each other, and closing, beside CPython.
 //!
-//! Each side waits for the other: here the two wake each other four times a connection, CPython's six times. On two
-//! cores, where to wake a sleeper is nearly all that it costs, that by itself makes 0.67 of CPython's time.
+//! Each side waits for the other: here four times a connection, with CPython six times. On two cores, where to wake a sleeper
+//! is nearly all that it costs, that by itself made 0.67 of CPython's time. Here the waits are awake where that has paid
+//! lately, as in a row of connections like this one; a lone connection pays for the wakes.
 
 use std::time::{Duration, Instant};
 

@@ -242,10 +242,15 @@ pub struct FrameDecoder {
     header: Option<(Header, usize)>,
     frame_len_max: usize,
     layout: Layout,
+    /// A read has filled all the room that there was: more is coming than that.
+    is_short: bool,
 }
 
-/// What one read asks for at least, and what a decoder keeps when it is empty.
+/// What one read asks for at least, and what a decoder keeps when it is empty, once so much has come at a time.
 const READ_AHEAD: usize = 64 << 10;
+
+/// The same before: what a connection costs that says little.
+const READ_AHEAD_MIN: usize = 4 << 10;
 
 /// A buffer that a large frame has made longer than this is given back after that frame.
 const KEEP_MAX: usize = 1 << 20;
@@ -362,6 +367,11 @@ impl FrameDecoder {
                 self.buf = Vec::new();
             }
         }
+        if len - here > READ_AHEAD {
+            // The next one may be as long: what is read ahead of it is copied twice.
+            self.buf.truncate(self.end.max(READ_AHEAD_MIN));
+            self.is_short = false;
+        }
         len - here
     }
 
@@ -377,7 +387,7 @@ impl FrameDecoder {
     /// Room for more bytes, never empty; say how many of them were used with [`FrameDecoder::filled`].
     #[inline]
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start == 0 && self.end == 0 && !self.buf.is_empty() {
+        if self.start == 0 && self.end == 0 && !self.buf.is_empty() && !self.is_short {
             return &mut self.buf;
         }
         self.make_space();
@@ -394,10 +404,15 @@ impl FrameDecoder {
             self.buf.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, have);
         }
+        let ahead = if self.is_short { READ_AHEAD } else { READ_AHEAD_MIN };
+        if self.is_short && self.buf.len() < READ_AHEAD {
+            self.buf.resize(READ_AHEAD, 0);
+        }
+        self.is_short = false;
         if self.end == self.buf.len() {
             // Twice what has arrived: a header that lies about its length costs its sender half of what it
             // costs us.
-            let len = READ_AHEAD.max((have * 2).min(want.max(READ_AHEAD)));
+            let len = ahead.max((have * 2).min(want.max(ahead)));
             self.buf.resize(len.max(self.end + 1), 0);
         }
     }
@@ -410,6 +425,7 @@ impl FrameDecoder {
     pub fn filled(&mut self, count: usize) {
         assert!(count <= self.buf.len() - self.end, "more bytes than there was room for");
         self.end += count;
+        self.is_short = self.end == self.buf.len();
     }
 }
 
@@ -482,6 +498,36 @@ mod tests {
         assert_eq!(Header::parse(many, 100), Err(FrameError::TooManyHandles(65535)));
         assert!(Header::new(FrameKind::Bytes, 1, HANDLES_MAX + 1, 100).is_err());
         assert!(Header::new(FrameKind::Bytes, 101, 0, 100).is_err());
+    }
+
+    /// Fills all the room that there is, and takes what is whole.
+    fn fill(decoder: &mut FrameDecoder, bytes: &[u8]) -> usize {
+        let space = decoder.space();
+        let count = space.len().min(bytes.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        decoder.filled(count);
+        while decoder.frame().unwrap().is_some() {
+            decoder.consume();
+        }
+        count
+    }
+
+    #[test]
+    fn more_is_read_ahead_once_much_comes_and_less_of_what_is_long() {
+        let short = Header::new(FrameKind::Bytes, 0, 0, 0).unwrap().to_bytes().repeat(READ_AHEAD);
+        let mut decoder = FrameDecoder::new(1 << 20);
+        assert_eq!(fill(&mut decoder, &short[..HEADER_LEN]), HEADER_LEN);
+        assert_eq!(decoder.space().len(), READ_AHEAD_MIN);
+        assert_eq!(fill(&mut decoder, &short), READ_AHEAD_MIN);
+        assert_eq!(fill(&mut decoder, &short), READ_AHEAD);
+        assert_eq!(decoder.space().len(), READ_AHEAD, "and it stays");
+        let long = Header::new(FrameKind::Bytes, 1 << 20, 0, 1 << 20).unwrap().to_bytes();
+        let long = [&long[..], &vec![0; 1 << 20]].concat();
+        for room in [READ_AHEAD, READ_AHEAD_MIN, READ_AHEAD_MIN] {
+            assert_eq!(fill(&mut decoder, &long), room);
+            assert_eq!(decoder.header().unwrap().unwrap().payload_len, 1 << 20);
+            assert_eq!(decoder.consume(), long.len() - room, "its reader takes the rest");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use ipc_core::frame::{FrameKind, HEADER_LEN, HEADER_LEN_MAX, Layout};
 use ipc_core::{Classify, ErrorKind, FrameError};
 use ipc_os::socket::{self, Mode};
+use ipc_sync::object::Spin;
 
 use crate::auth::{AuthError, Handshake, Step};
 use crate::python::auth as python;
@@ -15,6 +16,9 @@ use crate::python::auth as python;
 /// No message of a handshake is longer.
 const MESSAGE_MAX: usize = python::MESSAGE_LEN_MAX;
 const _: () = assert!(MESSAGE_MAX >= crate::auth::MESSAGE_MAX);
+
+/// What it takes to ask the kernel whether there is something, against a look at memory.
+pub(crate) const LOOK_COST: u32 = 25;
 
 /// Why a connection did not come about after it had been accepted.
 #[derive(Debug, thiserror::Error)]
@@ -178,10 +182,18 @@ impl Pending {
         }
     }
 
-    /// Waits until it is done.
+    /// Waits until it is done. The other end has little to do for each message, so the wait is awake where that pays.
     pub(crate) fn finish(mut self) -> Result<OwnedFd, HandshakeError> {
+        static SPIN: Spin = Spin::new();
         loop {
-            if self.advance()? == Progress::Done {
+            let mut progress = self.advance();
+            if matches!(progress, Ok(Progress::Waiting)) {
+                SPIN.spin_by(LOOK_COST, || {
+                    progress = self.advance();
+                    !matches!(progress, Ok(Progress::Waiting))
+                });
+            }
+            if progress? == Progress::Done {
                 return Ok(self.fd);
             }
             let left = self.deadline.saturating_duration_since(Instant::now());

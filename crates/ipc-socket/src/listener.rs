@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ipc_core::{Classify, ErrorKind};
 use ipc_os::{Readiness, Waitable, wait};
 use ipc_stream::{End, Part, Rx, Transport, Tx};
+use ipc_sync::object::Spin;
 
 use crate::address::{Address, AddressError, Carrier};
 use crate::auth::Role;
@@ -15,7 +16,7 @@ use crate::bind::{BindError, Bound, TakeError};
 use crate::client::about;
 use crate::connection::Connection;
 use crate::credentials::Credentials;
-use crate::handshake::{HandshakeError, Pending, Progress};
+use crate::handshake::{HandshakeError, LOOK_COST, Pending, Progress};
 use crate::options::Options;
 use crate::rings;
 use crate::server::Server;
@@ -49,6 +50,9 @@ pub struct Listener {
     last: Option<Last>,
     /// When there was no descriptor or memory for somebody.
     exhausted: Option<Instant>,
+    /// Of waits for somebody, and of those in the middle of handshakes.
+    arrivals: Spin,
+    handshakes: Spin,
 }
 
 /// Somebody whose handshake is under way.
@@ -132,7 +136,15 @@ impl Listener {
     }
 
     pub(crate) fn over(bound: Bound, options: Options) -> Self {
-        Listener { bound, options, pending: Vec::new(), last: None, exhausted: None }
+        Listener {
+            bound,
+            options,
+            pending: Vec::new(),
+            last: None,
+            exhausted: None,
+            arrivals: Spin::new(),
+            handshakes: Spin::new(),
+        }
     }
 
     /// Where it listens: what it was bound to, but for TCP with the port that it has.
@@ -191,7 +203,7 @@ impl Listener {
         loop {
             let now = Instant::now();
             let News { ready, is_called, is_stopped } =
-                self.wait(deadline, now, stop).map_err(AcceptError::Io)?;
+                self.wait_awake(deadline, now, stop).map_err(AcceptError::Io)?;
             if is_stopped {
                 return Ok(None);
             }
@@ -299,6 +311,29 @@ impl Listener {
         Ok(connection)
     }
 
+    /// Waits until something is to be done, awake where that pays: while many connect, or in the middle of a handshake, for each
+    /// message of which the other end has little to do.
+    fn wait_awake(
+        &self,
+        deadline: Option<Instant>,
+        now: Instant,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> io::Result<News> {
+        if deadline.is_none_or(|deadline| deadline > now) {
+            let spin = if self.pending.is_empty() { &self.arrivals } else { &self.handshakes };
+            let mut news = Ok(News::default());
+            let cost = LOOK_COST + self.pending.len() as u32;
+            let is_over = spin.spin_by(cost, || {
+                news = self.wait(Some(now), now, stop);
+                !matches!(&news, Ok(news) if *news == News::default())
+            });
+            if is_over {
+                return news;
+            }
+        }
+        self.wait(deadline, now, stop)
+    }
+
     /// Waits until something is to be done.
     fn wait(
         &self,
@@ -334,6 +369,7 @@ impl Listener {
 }
 
 /// What there is to be done.
+#[derive(Default, PartialEq, Eq)]
 struct News {
     /// Those of the pending who have said something, by their places; and others behind them.
     ready: Vec<usize>,

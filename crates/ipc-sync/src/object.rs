@@ -30,8 +30,8 @@ use crate::raw::World;
 use crate::raw::latch;
 pub use crate::raw::latch::{LatchGuard, Latched};
 use crate::thread::{self, Me};
-pub use crate::wait::{Nap, Rest};
-use crate::wait::{Slumber, Spin};
+use crate::wait::Slumber;
+pub use crate::wait::{Nap, Rest, Spin};
 
 /// The version of what a handle says when it travels.
 const VERSION: u8 = 1;

@@ -124,7 +124,7 @@ impl Nap {
     }
 }
 
-/// How long spinning pays at one object, learned in this process.
+/// How long spinning pays in one place, learned in this process.
 ///
 /// Waking a sleeper on another core takes some 35 µs, so a wait that is over sooner should spin; but a spin that does
 /// not end the wait is lost, and where both share a core it keeps the other from running. How long the spins were
@@ -132,8 +132,16 @@ impl Nap {
 /// costs more than the other ninety-nine together. So the budget is a share of the most that can pay, the larger the
 /// fewer fail: all of it where none do, a fifth where half do, none where all do. From there it is tried again at
 /// growing intervals: two that answer each other fall asleep together by a single delay, and must find out of it.
+///
+/// ```
+/// use ipc_sync::object::Spin;
+/// static SPIN: Spin = Spin::new();
+/// let mut looks = 0;
+/// assert!(SPIN.spin(|| { looks += 1; looks == 3 }));
+/// assert!(!SPIN.spin(|| false), "then it is time to sleep");
+/// ```
 #[derive(Debug)]
-pub(crate) struct Spin {
+pub struct Spin {
     /// Turns of the loop.
     budget: AtomicU32,
     /// Failures since the last trial, and how many of them there have to be.
@@ -147,8 +155,15 @@ const TURNS_AT_FIRST: u32 = 200;
 const INTERVAL_MIN: u32 = 8;
 const INTERVAL_MAX: u32 = 512;
 
+impl Default for Spin {
+    fn default() -> Self {
+        Spin::new()
+    }
+}
+
 impl Spin {
-    pub(crate) const fn new() -> Self {
+    /// Where nothing was learned yet.
+    pub const fn new() -> Self {
         Spin {
             budget: AtomicU32::new(TURNS_AT_FIRST),
             failures: AtomicU32::new(0),
@@ -156,14 +171,22 @@ impl Spin {
         }
     }
 
-    /// Spins until `done`, or until it does not seem to pay any more.
-    pub(crate) fn spin(&self, mut done: impl FnMut() -> bool) -> bool {
+    /// Spins until `done`, or until it does not seem to pay any more: some 40 µs at most, for a `done` that looks at memory.
+    #[inline]
+    pub fn spin(&self, done: impl FnMut() -> bool) -> bool {
+        self.spin_by(1, done)
+    }
+
+    /// As [`spin`](Self::spin), for a `done` that takes so many times the 20 ns of a look at memory.
+    #[inline]
+    pub fn spin_by(&self, cost: u32, mut done: impl FnMut() -> bool) -> bool {
         // Relaxed all over: a guess, which several threads may spoil for each other.
         let budget = self.budget.load(Ordering::Relaxed);
         let failures = self.failures.load(Ordering::Relaxed);
         let trial = failures >= self.interval.load(Ordering::Relaxed);
         let turns = if trial { TURNS_MAX } else { budget };
-        for turn in 0..turns {
+        let mut turn = 0;
+        while turn < turns {
             if done() {
                 // What needed no wait tells nothing.
                 if turn != 0 {
@@ -173,6 +196,7 @@ impl Spin {
                 return true;
             }
             std::hint::spin_loop();
+            turn += cost;
         }
         if trial {
             let interval = self.interval.load(Ordering::Relaxed);

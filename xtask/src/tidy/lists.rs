@@ -24,7 +24,7 @@ pub(super) const EDGES: &[Edges] = &[
     },
     Edges {
         package: "ipc-socket",
-        normal: &["ipc-core", "ipc-os", "ipc-shm", "ipc-stream"],
+        normal: &["ipc-core", "ipc-os", "ipc-shm", "ipc-stream", "ipc-sync"],
         dev: &["ipc-pipe", "ipc-process"],
     },
     Edges {
