@@ -273,6 +273,14 @@ impl FrameDecoder {
         self
     }
 
+    /// The same decoder, reading 64 KiB ahead from the first on, and not only once much comes: where what stays unread is for
+    /// somebody else, and is not to begin in the middle of a frame.
+    #[must_use]
+    pub fn far_ahead(mut self) -> Self {
+        self.is_short = true;
+        self
+    }
+
     /// How many bytes of the frame at hand are still to come, as far as is known; 0 if nothing of one is here.
     pub fn missing(&self) -> usize {
         let here = self.end - self.start;
@@ -515,6 +523,7 @@ mod tests {
     #[test]
     fn more_is_read_ahead_once_much_comes_and_less_of_what_is_long() {
         let short = Header::new(FrameKind::Bytes, 0, 0, 0).unwrap().to_bytes().repeat(READ_AHEAD);
+        assert_eq!(FrameDecoder::new(1 << 20).far_ahead().space().len(), READ_AHEAD);
         let mut decoder = FrameDecoder::new(1 << 20);
         assert_eq!(fill(&mut decoder, &short[..HEADER_LEN]), HEADER_LEN);
         assert_eq!(decoder.space().len(), READ_AHEAD_MIN);

@@ -241,7 +241,8 @@ impl<T> FifoReceiver<T> {
             path,
             fd,
             codec: Codec::default(),
-            decoder: FrameDecoder::new(PIPE_BUF),
+            // All that a FIFO holds: should this process be killed, the next reader begins with a whole frame.
+            decoder: FrameDecoder::new(PIPE_BUF).far_ahead(),
             partial: None,
             structures: HashMap::new(),
             types: PhantomData,
