@@ -175,11 +175,18 @@ fn b28_descriptors_with_large_numbers_travel() {
 }
 
 /// What a client without a key says in a handshake. It need not wait for the answers.
+fn hello_by_hand() -> Vec<u8> {
+    let hello = [&b"H\x01\x00\x00"[..], &[7; 32]].concat();
+    [&hello[..], b"P"].into_iter().flat_map(|said| frame_by_hand(FrameKind::Control, said)).collect()
+}
+
+fn frame_by_hand(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
+    let header = Header::new(kind, payload.len(), 0, payload.len()).unwrap().to_bytes();
+    [&header[..], payload].concat()
+}
+
 pub(crate) fn say_hello_by_hand(client: &mut UnixStream) {
-    for said in [&[&b"H\x01\x00\x00"[..], &[7; 32]].concat()[..], b"P"] {
-        let header = Header::new(FrameKind::Control, said.len(), 0, 128).unwrap().to_bytes();
-        client.write_all(&[&header[..], said].concat()).unwrap();
-    }
+    client.write_all(&hello_by_hand()).unwrap();
 }
 
 /// What it hears.
@@ -210,6 +217,21 @@ fn b28_descriptors_that_were_announced_and_did_not_come_are_an_error() {
         assert!(matches!(error, RecvError::MissingHandles { arrived: 0, .. }), "{error:?}");
     }
     assert_eq!(connection.recv::<u8>().unwrap(), 5, "the next message is intact");
+}
+
+#[test]
+fn what_comes_in_one_piece_with_a_handshake_is_received() {
+    let _watchdog = watchdog("what_comes_in_one_piece_with_a_handshake_is_received");
+    let directory = tempfile::tempdir().unwrap();
+    let mut listener = Options::new().bind(Over::Unix.address(directory.path())).unwrap();
+    let mut client = UnixStream::connect(directory.path().join("socket")).unwrap();
+    let frames = [&b"first"[..], b"", b"third"].map(|bytes| frame_by_hand(FrameKind::Bytes, bytes));
+    client.write_all(&[hello_by_hand(), frames.concat()].concat()).unwrap();
+    let mut connection = listener.accept_timeout(LONG).unwrap();
+    for expected in [&b"first"[..], b"", b"third"] {
+        assert_eq!(connection.recv_bytes().unwrap(), expected);
+    }
+    be_welcome_by_hand(&mut client);
 }
 
 #[test]
@@ -270,7 +292,7 @@ fn b30_to_b32_connections_sockets_and_sentinels_mix_and_all_that_are_ready_are_t
     let _watchdog = watchdog("b30_to_b32_connections_sockets_and_sentinels_mix");
     for over in CARRIERS {
         let (mut connection, child) = with_process(over, answer_twice, ());
-        let (mut here, there) = pair(over);
+        let (mut here, mut there) = pair(over);
         let (mut tells, told) = UnixStream::pair().unwrap();
         let (mut listener, _directory) = listen(over);
         let look = |connection: &ipc_socket::Connection, listener: &ipc_socket::Listener, time| {
@@ -304,6 +326,10 @@ fn b30_to_b32_connections_sockets_and_sentinels_mix_and_all_that_are_ready_are_t
         );
         assert!(matches!(connection.recv::<u8>(), Err(RecvError::Disconnected)));
         assert_eq!(done(child), 3);
+        // Also where this process has read the next message ahead, and the kernel knows nothing of it any more.
+        here.send(&2_u8).unwrap();
+        assert_eq!(there.recv::<u8>().unwrap(), 1);
+        assert_eq!(wait(&[&here, &there, &told], Some(LONG)).unwrap(), [1, 2]);
     }
 }
 

@@ -32,16 +32,25 @@ fn in_a_storm<R>(f: impl FnOnce() -> R) -> R {
     let before = CAUGHT.load(Relaxed);
     let result = std::thread::scope(|scope| {
         scope.spawn(|| storm(target, &stop));
+        let _stops = AtTheEnd(&stop);
         let result = f();
         // However quick it was.
         while CAUGHT.load(Relaxed) < before + 10 {
             std::thread::yield_now();
         }
-        stop.store(true, Relaxed);
         result
     });
     assert!(CAUGHT.load(Relaxed) >= before + 10);
     result
+}
+
+/// Ends the storm, also where what is done in it panics.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 fn storm(target: Pthread, stop: &AtomicBool) {
