@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use ipc_core::{Classify, ErrorKind};
 use ipc_pipe::{Sender, pipe};
 use ipc_process::Process;
 use ipc_socket::{AcceptError, Address, ConnectError, Connection, HandshakeError, Options, RecvError};
+use ipc_testkit::processes::alone;
 use ipc_testkit::{LONG, watchdog};
 
 use super::traced::{Killed, kill_at, traced};
@@ -35,10 +37,15 @@ fn connect_and_die(address: String, python: bool) {
     let _connection = traced(|| options.connect(address.as_str()));
 }
 
+/// In a process of its own: those that other tests start would have copies of its sockets for a moment.
 #[test]
 fn a_client_that_is_killed_at_any_system_call_of_its_handshake() {
+    let _watchdog = watchdog("a_client_that_is_killed_at_any_system_call_of_its_handshake");
+    alone(kill_clients);
+}
+
+fn kill_clients() {
     for (over, python) in ways() {
-        let _watchdog = watchdog("a_client_that_is_killed_at_any_system_call_of_its_handshake");
         let directory = tempfile::tempdir().unwrap();
         let mut listener = speaking(python).bind(over.address(directory.path())).unwrap();
         let address = listener.local_address().clone();
@@ -93,19 +100,24 @@ fn kill_listener(over: Over, python: bool, directory: &Path, stop: usize) -> (Ki
                 is_over(connection);
                 true
             }
-            Err(ConnectError::Handshake { source: HandshakeError::Disconnected, .. }) => false,
-            // It may come when the listener has gone already.
+            // It may come when the listener has gone already, or be about to connect.
             Err(ConnectError::Refused { .. }) => false,
+            Err(error) if error.kind() == ErrorKind::Disconnected => false,
             Err(error) => panic!("{over:?}: {error:?}"),
         });
         (kill_at(listener, stop), client.join().unwrap())
     })
 }
 
+/// In a process of its own, for the same reason.
 #[test]
 fn a_listener_that_is_killed_at_any_system_call_of_a_handshake() {
+    let _watchdog = watchdog("a_listener_that_is_killed_at_any_system_call_of_a_handshake");
+    alone(kill_listeners);
+}
+
+fn kill_listeners() {
     for (over, python) in ways() {
-        let _watchdog = watchdog("a_listener_that_is_killed_at_any_system_call_of_a_handshake");
         let directory = tempfile::tempdir().unwrap();
         let (mut stops, mut is_in) = (0, 0);
         loop {
