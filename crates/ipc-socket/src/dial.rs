@@ -135,7 +135,12 @@ fn attempt_tcp(address: &Address, options: &DialOptions) -> Result<OwnedFd, Conn
 fn stream(to: &SocketAddr, within: Duration, times: TcpTimes) -> io::Result<OwnedFd> {
     use std::os::fd::AsFd;
     let stream = TcpStream::connect_timeout(to, within)?;
-    if stream.local_addr()? == stream.peer_addr()? {
+    let peer = stream.peer_addr().map_err(|error| match error.kind() {
+        // The listener has ended since: there is a peer no more.
+        io::ErrorKind::NotConnected => io::ErrorKind::ConnectionReset.into(),
+        _ => error,
+    })?;
+    if stream.local_addr()? == peer {
         // Where nobody listens and the system happens to choose that very port for this end, TCP connects it to itself.
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
