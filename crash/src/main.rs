@@ -6,6 +6,7 @@
 
 mod barrier;
 mod condition;
+mod connection;
 mod event;
 mod jobs;
 mod loans;
@@ -75,6 +76,7 @@ fn scenarios() -> Vec<Box<dyn Steps>> {
         work_queue::scenarios(),
         work_queue_sleepers::scenarios(),
         spsc::scenarios(),
+        connection::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -62,6 +62,7 @@ pub(super) const EDGES: &[Edges] = &[
             "ipc-process",
             "ipc-queue",
             "ipc-shm",
+            "ipc-socket",
             "ipc-sync",
             "ipc-testkit",
         ],
