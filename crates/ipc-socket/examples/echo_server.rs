@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             stopper.stop();
         }
     });
-    eprintln!("{:?}", server.run(echo)?);
+    eprintln!("{:?}", server.serve(echo)?);
     Ok(())
 }
 

@@ -190,17 +190,38 @@ impl Connection {
         self.recv_bytes_until(Until::after(timeout))
     }
 
+    fn recv_bytes_into_until(&mut self, buf: &mut [u8], until: Until) -> Result<usize, RecvError> {
+        self.receiving.begin();
+        loop {
+            match self.receiving.step_bytes_into(buf, until)? {
+                Step::Got(len) => return Ok(len),
+                _ => self.answer(),
+            }
+        }
+    }
+
     /// Receives bytes into `buf`, and says how many. See [`RecvHalf::recv_bytes_into`].
     ///
     /// # Errors
     /// As there.
     pub fn recv_bytes_into(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
-        loop {
-            match self.receiving.step_bytes_into(buf)? {
-                Step::Got(len) => return Ok(len),
-                _ => self.answer(),
-            }
-        }
+        self.recv_bytes_into_until(buf, Until::Forever)
+    }
+
+    /// Receives bytes into `buf` if there are some now. See [`RecvHalf::try_recv_bytes_into`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_recv_bytes_into(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        self.recv_bytes_into_until(buf, Until::Now)
+    }
+
+    /// Receives bytes into `buf`, waiting no longer than `timeout`. See [`RecvHalf::recv_bytes_into_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recv_bytes_into_timeout(&mut self, buf: &mut [u8], timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_bytes_into_until(buf, Until::after(timeout))
     }
 
     /// Whether a receive would not wait, for that time at most. See [`RecvHalf::poll`].
@@ -297,6 +318,14 @@ impl Connection {
     /// As there.
     pub fn flush(&mut self) -> Result<(), SendError> {
         self.sending.flush()
+    }
+
+    /// The same, waiting for room no longer than `timeout`. See [`SendHalf::flush_timeout`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        self.sending.flush_timeout(timeout)
     }
 
     /// Sets the limits of both directions.

@@ -299,14 +299,14 @@ impl RecvHalf {
     }
 
     /// One look for bytes, into `buf`.
-    pub(crate) fn step_bytes_into(&mut self, buf: &mut [u8]) -> Result<Step<usize>, RecvError> {
+    pub(crate) fn step_bytes_into(&mut self, buf: &mut [u8], until: Until) -> Result<Step<usize>, RecvError> {
         if self.is_clear() {
-            match self.back.recv_bytes_into(buf, Until::Forever) {
+            match self.back.recv_bytes_into(buf, until) {
                 Err(RecvError::Frame(_)) | Err(RecvError::WrongKind { .. }) => {}
                 other => return other.map(Step::Got),
             }
         }
-        let bytes = match self.step_bytes(Until::Forever)? {
+        let bytes = match self.step_bytes(until)? {
             Step::Got(bytes) => bytes,
             Step::Asked => return Ok(Step::Asked),
             Step::Unknown(id) => return Ok(Step::Unknown(id)),
@@ -318,17 +318,38 @@ impl RecvHalf {
         Ok(Step::Got(bytes.len()))
     }
 
+    fn recv_bytes_into_until(&mut self, buf: &mut [u8], until: Until) -> Result<usize, RecvError> {
+        self.begin();
+        loop {
+            if let Step::Got(len) = self.step_bytes_into(buf, until)? {
+                return Ok(len);
+            }
+        }
+    }
+
     /// Receives bytes into `buf`, and says how many; what is behind them in `buf` stays as it was.
     ///
     /// # Errors
     /// [`RecvError::TooSmall`] when `buf` is too short: the error holds the whole message. Else as
     /// [`recv_bytes`](Self::recv_bytes).
     pub fn recv_bytes_into(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
-        loop {
-            if let Step::Got(len) = self.step_bytes_into(buf)? {
-                return Ok(len);
-            }
-        }
+        self.recv_bytes_into_until(buf, Until::Forever)
+    }
+
+    /// As [`recv_bytes_into`](Self::recv_bytes_into), if there are some now.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`]; else the same.
+    pub fn try_recv_bytes_into(&mut self, buf: &mut [u8]) -> Result<usize, RecvError> {
+        self.recv_bytes_into_until(buf, Until::Now)
+    }
+
+    /// As [`recv_bytes_into`](Self::recv_bytes_into), waiting no longer than `timeout`.
+    ///
+    /// # Errors
+    /// [`RecvError::Timeout`]; else the same.
+    pub fn recv_bytes_into_timeout(&mut self, buf: &mut [u8], timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_bytes_into_until(buf, Until::after(timeout))
     }
 
     /// Whether a receive would not wait, for that time at most: a message is here, or the news that there will be none.

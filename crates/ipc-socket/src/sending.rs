@@ -196,6 +196,14 @@ impl SendHalf {
         self.out.flush(Until::Forever)
     }
 
+    /// As [`flush`](Self::flush), waiting for room no longer than `timeout`; zero does not wait.
+    ///
+    /// # Errors
+    /// [`SendError::Begun`] when some of it is still left; else the same.
+    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        self.out.flush(Until::after(timeout))
+    }
+
     /// Sets the limits for what is sent.
     pub fn set_limits(&mut self, limits: Limits) {
         self.out.set_limits(limits);

@@ -31,7 +31,7 @@ type OnError = Box<dyn FnMut(&AcceptError) + Send>;
 /// let server = Listener::bind(address.as_str())?.server()?.limit(8);
 /// let stopper = server.stopper();
 /// let running = std::thread::spawn(move || {
-///     server.run(|mut connection: Connection| {
+///     server.serve(|mut connection: Connection| {
 ///         while let Ok(number) = connection.recv::<u64>() {
 ///             let _gone = connection.send(&(2 * number));
 ///         }
@@ -195,7 +195,7 @@ impl Server {
     ///
     /// # Errors
     /// [`AcceptError::Io`] when the listener itself fails; handlers that run then have their grace, as after a stop.
-    pub fn run(self, handler: impl Fn(Connection) + Sync) -> Result<Served, AcceptError> {
+    pub fn serve(self, handler: impl Fn(Connection) + Sync) -> Result<Served, AcceptError> {
         let Server { mut listener, limit, grace, mut on_error, shared, wake } = self;
         let mut served = Served::default();
         let (shared, handler) = (&*shared, &handler);

@@ -7,6 +7,7 @@ use ipc_socket::{
     AcceptError, AuthError, ConnectError, HandshakeError, Listener, Options, RecvError, SendError, Waitable,
     wait,
 };
+use ipc_testkit::data::payload;
 use ipc_testkit::{LONG, SHORT, watchdog};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,26 @@ fn b17_b18_bytes_into_a_buffer() {
         }
         assert_eq!(b.recv_bytes_into(&mut buf[2..]).unwrap(), 4);
         assert_eq!(&buf, b"xxfourxx");
+        assert!(matches!(b.try_recv_bytes_into(&mut buf), Err(RecvError::Empty)));
+        assert!(matches!(b.recv_bytes_into_timeout(&mut buf, SHORT), Err(RecvError::Timeout)));
+        // One that has begun stays until it is whole.
+        let long = payload(1, 20 << 20);
+        assert!(matches!(a.try_send_bytes(&long), Err(SendError::Begun { .. })));
+        let mut large = vec![0; long.len() + 1];
+        assert!(matches!(b.try_recv_bytes_into(&mut large), Err(RecvError::Empty)));
+        assert!(matches!(b.recv_bytes_into_timeout(&mut large, SHORT), Err(RecvError::Timeout)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Err(error) = a.flush_timeout(SHORT) {
+                    assert!(matches!(error, SendError::Begun { .. }), "{error:?}");
+                }
+                a.send_bytes(b"four").unwrap();
+            });
+            assert_eq!(b.recv_bytes_into_timeout(&mut large, LONG).unwrap(), long.len());
+            assert!(large.starts_with(&long));
+            assert_eq!(b.recv_bytes_into_timeout(&mut large[..4], LONG).unwrap(), 4);
+            assert!(large.starts_with(b"four"));
+        });
     });
 }
 

@@ -23,7 +23,7 @@ fn serve(
     let (address, stopper) = (server.local_address().to_string(), server.stopper());
     std::thread::scope(|scope| {
         let handler = &handler;
-        let running = scope.spawn(move || server.run(handler));
+        let running = scope.spawn(move || server.serve(handler));
         clients(&address, &stopper);
         stopper.stop();
         running.join().unwrap()
