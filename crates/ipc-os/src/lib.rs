@@ -3,6 +3,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("ipc-os speaks to Linux (5.10 or newer); other systems have no implementation yet");
 
+pub mod epoll;
 pub mod fd;
 pub mod fifo;
 pub mod fork;

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ipc_core::{Classify, ErrorKind};
+use ipc_os::epoll::Epoll;
 use ipc_os::{Readiness, Waitable, wait};
 use ipc_stream::{End, Part, Rx, Transport, Tx};
 use ipc_sync::object::Spin;
@@ -53,6 +54,8 @@ pub struct Listener {
     /// Of waits for somebody, and of those in the middle of handshakes.
     arrivals: Spin,
     handshakes: Spin,
+    /// The socket and all of the pending, once somebody waits for this beside other things.
+    all: OnceLock<Epoll>,
 }
 
 /// Somebody whose handshake is under way.
@@ -144,6 +147,7 @@ impl Listener {
             exhausted: None,
             arrivals: Spin::new(),
             handshakes: Spin::new(),
+            all: OnceLock::new(),
         }
     }
 
@@ -251,6 +255,10 @@ impl Listener {
             Err(source) => return failed(from, source),
         };
         let pending = Pending::new(fd, machine, self.options.handshake_deadline());
+        if let Some(all) = self.all.get() {
+            // Without room for it in there it goes on with the next one who connects.
+            let _nothing_lost = all.add(&pending.fd);
+        }
         self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
         Ok(true)
     }
@@ -272,8 +280,27 @@ impl Listener {
             self.pending.iter().position(is_it)
         };
         let Some(at) = first(false).or_else(|| first(true)) else { return false };
-        self.pending.remove(at);
+        self.remove(at);
         true
+    }
+
+    fn remove(&mut self, at: usize) -> Arriving {
+        let arriving = self.pending.remove(at);
+        if let Some(all) = self.all.get() {
+            let _was_there_if_there_was_room = all.remove(&arriving.pending.fd);
+        }
+        arriving
+    }
+
+    /// All that may have something to say, as one.
+    fn all(&self) -> io::Result<&Epoll> {
+        if let Some(all) = self.all.get() {
+            return Ok(all);
+        }
+        let all = Epoll::new()?;
+        all.add(&self.bound)?;
+        self.pending.iter().try_for_each(|arriving| all.add(&arriving.pending.fd))?;
+        Ok(self.all.get_or_init(|| all))
     }
 
     /// Lets a handshake go on. With a connection or an error it is none of the pending any more.
@@ -283,7 +310,7 @@ impl Listener {
             Ok(Progress::Done) => Ok(()),
             Err(source) => Err(source),
         };
-        let Arriving { pending, transport, peer, from, .. } = self.pending.remove(at);
+        let Arriving { pending, transport, peer, from, .. } = self.remove(at);
         match done.and_then(|()| self.connection(pending.fd, transport, peer)) {
             Ok(connection) => {
                 self.last = Some(Last { from });
@@ -378,14 +405,19 @@ struct News {
     is_stopped: bool,
 }
 
+/// Readable when [`accept_timeout`](Listener::accept_timeout) has something to do: somebody connects, or goes on with a
+/// handshake. Without a descriptor for that it is the listening socket's, which tells of the former.
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bound.as_fd()
+        match self.all() {
+            Ok(all) => all.as_fd(),
+            Err(_) => self.bound.as_fd(),
+        }
     }
 }
 
-/// Ready when somebody connects. With handshakes under way, [`accept_timeout`](Listener::accept_timeout) takes as long as
-/// it is given, though.
+/// Ready when [`accept_timeout`](Listener::accept_timeout) has something to do: with a time of zero it does that and does
+/// not wait, and perhaps has nobody yet.
 impl Waitable for Listener {
     fn readiness(&self) -> Readiness<'_> {
         Readiness::Descriptor(self.as_fd())

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use ipc_core::{Value, to_value};
 use ipc_socket::{
-    AcceptError, AuthError, ConnectError, HandshakeError, Listener, Options, RecvError, SendError, Waitable,
-    wait,
+    AcceptError, AuthError, ConnectError, Connection, HandshakeError, Listener, Options, RecvError,
+    SendError, Waitable, wait,
 };
 use ipc_testkit::data::payload;
 use ipc_testkit::{LONG, SHORT, watchdog};
 use serde::{Deserialize, Serialize};
 
-use crate::carriers::{KEY, Over, everywhere, pair};
+use crate::carriers::{CARRIERS, KEY, Over, everywhere, listen, options, pair};
 
 /// The listener's, and the client's.
 type Keys = (Option<&'static [u8]>, Option<&'static [u8]>);
@@ -329,6 +329,49 @@ fn only_some_users_are_let_in() {
             }
             assert_eq!(client.join().unwrap().is_ok(), is_in);
         });
+    }
+}
+
+/// A program that never waits in `accept`.
+#[test]
+fn a_listener_is_waited_for_beside_its_connections() {
+    let _watchdog = watchdog("a_listener_is_waited_for_beside_its_connections");
+    for over in CARRIERS {
+        let (mut listener, _directory) = listen(over);
+        assert!(wait(&[&listener], Some(SHORT)).unwrap().is_empty());
+        let address = listener.local_address().clone();
+        let clients = std::thread::spawn(move || {
+            for number in 0..20_u32 {
+                let mut connection = options().connect(&address).unwrap();
+                connection.send(&number).unwrap();
+                assert_eq!(connection.recv::<u32>().unwrap(), number + 1);
+            }
+        });
+        let mut connections: Vec<Connection> = Vec::new();
+        let mut answered = 0;
+        while answered < 20 {
+            let mut sources: Vec<&dyn Waitable> = vec![&listener];
+            sources.extend(connections.iter().map(|connection| connection as &dyn Waitable));
+            let ready = wait(&sources, Some(LONG)).unwrap();
+            assert!(!ready.is_empty());
+            for at in ready.into_iter().rev().filter_map(|at| at.checked_sub(1)) {
+                match connections[at].try_recv::<u32>() {
+                    Ok(number) => {
+                        connections.remove(at).send(&(number + 1)).unwrap();
+                        answered += 1;
+                    }
+                    Err(RecvError::Empty) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            match listener.accept_timeout(Duration::ZERO) {
+                Ok(connection) => connections.push(connection),
+                Err(AcceptError::Timeout) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        clients.join().unwrap();
+        assert!(wait(&[&listener], Some(SHORT)).unwrap().is_empty(), "nobody is left in there");
     }
 }
 
