@@ -335,6 +335,8 @@ impl Connection {
     }
 }
 
+/// The socket. Over shared memory no message shows on it, but the end of the peer does; and what was read ahead shows on no
+/// descriptor: [`wait`](ipc_os::wait) knows of both.
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiving.as_fd()
