@@ -224,6 +224,18 @@ impl Connection {
         self.recv_bytes_into_until(buf, Until::after(timeout))
     }
 
+    /// Lets the next message or the next bytes go, whatever they are. See [`RecvHalf::skip`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn skip(&mut self) -> Result<(), RecvError> {
+        self.receiving.begin();
+        while !matches!(self.receiving.step_skip()?, Step::Got(())) {
+            self.answer();
+        }
+        Ok(())
+    }
+
     /// Whether a receive would not wait, for that time at most. See [`RecvHalf::poll`].
     ///
     /// # Errors

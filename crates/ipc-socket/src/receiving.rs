@@ -352,6 +352,30 @@ impl RecvHalf {
         self.recv_bytes_into_until(buf, Until::after(timeout))
     }
 
+    /// One look for anything, to let it go.
+    pub(crate) fn step_skip(&mut self) -> Result<Step<()>, RecvError> {
+        while self.is_clear() {
+            if self.fetch(Until::Forever)? {
+                return Ok(Step::Asked);
+            }
+        }
+        match self.held.pop_front() {
+            Some(_) => Ok(Step::Got(())),
+            None => Err(self.failed.take().unwrap_or(RecvError::Disconnected)),
+        }
+    }
+
+    /// Lets the next message or the next bytes go, whatever they are, waiting for them: what is of no type that this end
+    /// knows, for example.
+    ///
+    /// # Errors
+    /// As of [`recv`](Self::recv), without those of types and decoding.
+    pub fn skip(&mut self) -> Result<(), RecvError> {
+        self.begin();
+        while !matches!(self.step_skip()?, Step::Got(())) {}
+        Ok(())
+    }
+
     /// Whether a receive would not wait, for that time at most: a message is here, or the news that there will be none.
     ///
     /// # Errors

@@ -174,6 +174,32 @@ fn another_type_of_a_peer_that_does_not_answer() {
 }
 
 #[test]
+fn what_is_of_no_use_is_skipped() {
+    let _watchdog = watchdog("what_is_of_no_use_is_skipped");
+    everywhere(|mut a, mut b| {
+        let messages = |a: &mut Connection| {
+            a.send(&1_u32).unwrap();
+            a.send_bytes(b"two").unwrap();
+            a.send(&"three".to_owned()).unwrap();
+        };
+        messages(&mut a);
+        b.skip().unwrap();
+        assert!(matches!(b.recv::<u8>(), Err(RecvError::WrongKind { .. })));
+        b.skip().unwrap();
+        assert_eq!(b.recv::<String>().unwrap(), "three");
+        messages(&mut a);
+        drop(a);
+        // Nobody is left to say what that is.
+        assert!(matches!(b.recv::<u8>(), Err(RecvError::Mismatch(_))));
+        let (_sending, mut receiving) = b.split();
+        receiving.skip().unwrap();
+        assert_eq!(receiving.recv_bytes().unwrap(), b"two");
+        receiving.skip().unwrap();
+        assert!(matches!(receiving.skip(), Err(RecvError::Disconnected)));
+    });
+}
+
+#[test]
 fn b24_the_end_of_a_peer() {
     let _watchdog = watchdog("b24_the_end_of_a_peer");
     everywhere(|mut a, mut b| {
