@@ -93,12 +93,25 @@ impl SendError {
     /// Sorts an error of the system: a gone reader is [`SendError::Disconnected`].
     pub fn from_io(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => {
-                SendError::Disconnected
-            }
+            io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => SendError::Disconnected,
+            kind if is_lost(kind) => SendError::Disconnected,
             _ => SendError::Io(error),
         }
     }
+}
+
+/// Whether that says, of a connection, that the peer is gone: it has closed with something unread, or its machine answers no
+/// more (which is no time-out of a call: those are told otherwise).
+pub fn is_lost(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
 }
 
 impl Classify for SendError {

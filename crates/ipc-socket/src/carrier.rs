@@ -208,7 +208,7 @@ impl In {
         match self {
             In::Stream(rx) if rx.is_ready() => Readiness::Now,
             In::Stream(rx) => Readiness::Descriptor(rx.end().as_fd()),
-            In::Rings(rings) => ipc_os::Waitable::readiness(rings.ring()),
+            In::Rings(rings) => rings.readiness(),
         }
     }
 

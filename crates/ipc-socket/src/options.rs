@@ -156,7 +156,7 @@ impl Options {
     /// Longer messages pass all the same, in pieces. It is the listener's to say.
     #[must_use]
     pub fn ring_len(mut self, bytes: usize) -> Self {
-        self.ring_len = bytes;
+        self.ring_len = bytes.min(1 << 30);
         self
     }
 

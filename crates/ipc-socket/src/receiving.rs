@@ -68,6 +68,11 @@ impl RecvHalf {
     #[inline]
     pub(crate) fn begin(&mut self) {
         self.passed = 0;
+        if self.back.end().is_moved() {
+            // What is held has moved along.
+            self.held.clear();
+            self.failed = None;
+        }
     }
 
     /// One look for a message.
@@ -171,7 +176,8 @@ impl RecvHalf {
         }
     }
 
-    /// Looks on for what the peer answers, and holds what comes before it, as much as one message may be. Whether the peer
+    /// Looks on for what the peer answers, and holds what comes before it: as much as one message may be, and nothing behind
+    /// one with handles. Whether the peer
     /// has asked something itself; `None` when there is nothing more to wait for.
     pub(crate) fn await_structure(&mut self, id: u64, until: Until) -> Option<bool> {
         let held: usize = self.held.iter().map(|held| held.payload.len()).sum();
@@ -179,6 +185,7 @@ impl RecvHalf {
             || self.failed.is_some()
             || held > self.codec.limits().frame_len_max
             || self.held.len() > HELD_MAX
+            || self.held.iter().any(|held| !held.descriptors.is_empty())
         {
             return None;
         }
@@ -400,7 +407,7 @@ impl RecvHalf {
 
     /// How to tell whether a receive would not wait.
     pub(crate) fn readiness(&self) -> Readiness<'_> {
-        if self.is_clear() { self.back.readiness() } else { Readiness::Now }
+        if self.is_clear() || self.back.end().is_moved() { self.back.readiness() } else { Readiness::Now }
     }
 
     /// Sets the limits that protect this process from what is received.

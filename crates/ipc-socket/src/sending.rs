@@ -69,9 +69,21 @@ impl SendHalf {
     /// Says what the peer has asked, as far as it is known here.
     #[cold]
     pub(crate) fn answer(&mut self, until: Until) -> Result<(), SendError> {
-        for id in self.questions.take() {
+        let mut asked = self.questions.take().into_iter();
+        while let Some(id) = asked.next() {
             let text = self.types.text(id).unwrap_or_default().to_owned();
-            self.control(&Control::Structure(id, text), until)?;
+            let Err(error) = self.control(&Control::Structure(id, text), until) else { continue };
+            let error = match (error, until) {
+                // That answer is kept and goes first; of the message that it is in the way of nothing has gone.
+                (SendError::Begun { .. }, Until::Now) => SendError::Full,
+                (SendError::Begun { .. }, _) => SendError::Timeout,
+                (error, _) => {
+                    self.questions.put(id);
+                    error
+                }
+            };
+            asked.for_each(|id| self.questions.put(id));
+            return Err(error);
         }
         Ok(())
     }

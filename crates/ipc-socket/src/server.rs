@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, PipeReader, PipeWriter, Write};
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ type OnError = Box<dyn FnMut(&AcceptError) + Send>;
 
 /// Runs a handler for each connection of a [`Listener`], in a thread of its own, from [`Listener::server`].
 ///
-/// - *Limit*: so many handlers run at once; others who connect wait in the kernel, and are let in as places become free.
+/// - *Limit*: so many handlers run at once; others who connect wait in the kernel, and are let in as places become free, as
+///   long as they wait: their own [time](crate::Options::handshake_timeout) for the handshake goes by meanwhile.
 /// - *Stop*: a [`Stopper`] ends it. The address is free at once; handlers that run go on until they are done, for the
 ///   [grace](Self::grace) at most; then their connections are closed, which ends what they wait for.
 /// - *A handler that panics* loses its own connection, and is counted.
@@ -119,7 +120,7 @@ impl Shared {
         if state.stop < how {
             state.stop = how;
             // It is never full: there are two ways to stop.
-            let _cannot_fail = (&self.wake).write_all(&[0]);
+            let _nobody_is_left_to_be_told = ipc_os::pipe::write(self.wake.as_fd(), &[0]);
             self.changed.notify_all();
         }
     }
@@ -200,7 +201,7 @@ impl Server {
         let mut served = Served::default();
         let (shared, handler) = (&*shared, &handler);
         let result = thread::scope(|scope| {
-            let result = loop {
+            let mut accept = || loop {
                 let state =
                     shared.wait_while(None, |state| state.running.len() >= limit && state.stop == Stop::No);
                 if state.stop != Stop::No {
@@ -234,6 +235,8 @@ impl Server {
                     }
                 }
             };
+            // What `on_error` panics with goes on once all handlers are done.
+            let result = catch_unwind(AssertUnwindSafe(&mut accept));
             // The address is free before the last handler is done.
             drop(listener);
             // A time too far ahead for the clock is for ever.
@@ -244,6 +247,7 @@ impl Server {
             state.running.values().for_each(Closer::close);
             result
         });
+        let result = result.unwrap_or_else(|panic| resume_unwind(panic));
         served.panicked = shared.lock().panicked;
         result.map(|()| served)
     }

@@ -46,6 +46,9 @@ impl Until {
     }
 }
 
+/// So long at most before a write is tried again.
+const ROOM_TICK: Duration = Duration::from_millis(100);
+
 /// Which system calls move the bytes, and what can go with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -190,6 +193,16 @@ impl End {
             (_, Until::Forever) => socket::receive(fd, buf, descriptors, socket::Mode::Wait),
             (_, _) => socket::receive(fd, buf, descriptors, socket::Mode::Try),
         }
+    }
+
+    /// Waits for room to write, for a while: ask again.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn wait_for_room(&self, until: Until) -> io::Result<()> {
+        // A peer that has closed just its receiving direction wakes nobody who waits here: the next write tells of it.
+        let left = until.left().map_or(ROOM_TICK, |left| left.min(ROOM_TICK));
+        ipc_os::poll_writable(self.fd.as_fd(), Some(left)).map(drop)
     }
 
     /// How many bytes fit between the two ends.

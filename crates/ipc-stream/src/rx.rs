@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use ipc_core::channel::is_lost;
 use ipc_core::frame::{FrameDecoder, FrameKind, Header, Layout};
 use ipc_core::handle;
 use ipc_core::{Codec, Limits, RecvError};
@@ -310,7 +311,7 @@ impl Rx {
                     // Somebody else who holds the description has set O_NONBLOCK on it.
                     ipc_os::poll_readable(self.end.as_fd(), None).map_err(RecvError::Io)?;
                 }
-                Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                Err(error) if !is_lost(error.kind()) => {
                     return self.not_read(error, Until::Forever);
                 }
                 _ => {
@@ -325,8 +326,8 @@ impl Rx {
     #[cold]
     fn not_read(&mut self, error: io::Error, until: Until) -> Result<(), RecvError> {
         match error.kind() {
-            // The peer closed a socket with something of ours unread; what it had sent has been read.
-            io::ErrorKind::ConnectionReset => Err(self.ended()),
+            // What it had sent has been read.
+            kind if is_lost(kind) => Err(self.ended()),
             io::ErrorKind::WouldBlock => {
                 if until.is_over() {
                     return Err(if matches!(until, Until::Now) {

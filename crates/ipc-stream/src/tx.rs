@@ -30,6 +30,8 @@ struct Pending {
     bytes: Vec<u8>,
     at: usize,
     descriptors: Vec<Arc<OwnedFd>>,
+    /// Some of it has gone before these bytes.
+    has_begun: bool,
 }
 
 /// Cuts a buffer back when a message was not encoded after all, with an error or a panic: a batch has other messages
@@ -83,7 +85,7 @@ impl Tx {
     pub fn with_rest(end: Arc<End>, bytes: Vec<u8>, descriptors: Vec<Arc<OwnedFd>>) -> Self {
         let mut tx = Tx::new(end);
         if !bytes.is_empty() {
-            tx.pending = Some(Box::new(Pending { bytes, at: 0, descriptors }));
+            tx.pending = Some(Box::new(Pending { bytes, at: 0, descriptors, has_begun: true }));
         }
         tx
     }
@@ -348,7 +350,8 @@ impl Tx {
 
     /// Puts the frame in the buffer out as far as time allows, and keeps the rest of one that has begun.
     fn put_or_keep(&mut self, descriptors: Vec<Arc<OwnedFd>>, until: Until) -> Result<(), SendError> {
-        let mut pending = Pending { bytes: std::mem::take(&mut self.buf), at: 0, descriptors };
+        let mut pending =
+            Pending { bytes: std::mem::take(&mut self.buf), at: 0, descriptors, has_begun: false };
         let done = self.put_pending(&mut pending, until);
         match &done {
             Err(SendError::Begun { .. }) => self.pending = Some(Box::new(pending)),
@@ -369,12 +372,12 @@ impl Tx {
                     if until.is_over() {
                         let left = pending.bytes.len() - pending.at;
                         return Err(match until {
-                            _ if pending.at > 0 => SendError::Begun { left },
+                            _ if pending.at > 0 || pending.has_begun => SendError::Begun { left },
                             Until::Now => SendError::Full,
                             _ => SendError::Timeout,
                         });
                     }
-                    ipc_os::poll_writable(self.end.as_fd(), until.left()).map_err(SendError::Io)?;
+                    self.end.wait_for_room(until).map_err(SendError::Io)?;
                 }
                 Err(error) => return Err(SendError::from_io(error)),
             }
@@ -438,7 +441,7 @@ impl Tx {
         let error = SendError::from_io(error);
         if at > 0 && !matches!(error, SendError::Disconnected) {
             let bytes = std::mem::take(&mut self.buf);
-            self.pending = Some(Box::new(Pending { bytes, at, descriptors: Vec::new() }));
+            self.pending = Some(Box::new(Pending { bytes, at, descriptors: Vec::new(), has_begun: true }));
         }
         Err(error)
     }

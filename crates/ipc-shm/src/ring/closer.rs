@@ -1,7 +1,7 @@
 //! Closing an end from another thread.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::end::End;
 
@@ -20,16 +20,18 @@ use super::end::End;
 /// # Ok::<(), ipc_core::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Closer(Arc<End>);
+pub struct Closer(Weak<End>);
 
 impl Closer {
     pub(super) fn new(end: &Arc<End>) -> Self {
-        Closer(Arc::clone(end))
+        Closer(Arc::downgrade(end))
     }
 
     /// Closes it. What a message being encoded takes away at this moment goes with it.
     pub fn close(&self) {
-        self.0.close();
+        if let Some(end) = self.0.upgrade() {
+            end.close();
+        }
     }
 }
 

@@ -108,15 +108,13 @@ impl End {
 
     /// For a wait for several things: where to sleep, or `None` if there is something.
     pub(super) fn arm(&self, is_news: impl Fn(u64) -> bool) -> Option<(&AtomicU32, u32)> {
-        // In doubt there is: the call that follows tells.
-        if !self.is_here() || !self.sees_peer().unwrap_or(false) {
-            return None;
-        }
         let (bell, count) = match self.side {
             Side::Writer => (&*self.place.writer_bell, &*self.place.head),
             Side::Reader => (&*self.place.reader_bell, &*self.place.tail),
         };
-        bell::arm(count, bell, is_news).map(|word| (bell, word))
+        let word = bell::arm(count, bell, is_news)?;
+        // Once it is marked: who goes wakes this from here on. In doubt there is something: the call that follows tells.
+        (self.is_here() && self.sees_peer().unwrap_or(false)).then_some((bell, word))
     }
 
     /// Runs `f` on the role, if this process has it.

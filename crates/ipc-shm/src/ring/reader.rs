@@ -40,6 +40,8 @@ pub struct RingReader {
     long: Option<Box<Long>>,
     /// What `read_each` lends out.
     scratch: Vec<u8>,
+    /// It was closed here, and has looked once more since.
+    is_final: bool,
 }
 
 /// A scratch buffer that one frame has made longer than this is given back.
@@ -72,6 +74,7 @@ impl RingReader {
             frame_len_max,
             long,
             scratch: Vec::new(),
+            is_final: false,
         }
     }
 
@@ -383,6 +386,10 @@ impl RingReader {
         if tail == self.tail {
             return Ok(false);
         }
+        if self.end.is_closed() && std::mem::replace(&mut self.is_final, true) {
+            // A writer that does not mind goes on for ever.
+            return Ok(false);
+        }
         if !is_next(self.tail, tail, self.shown + self.place.capacity()) {
             return Err(RecvError::Io(written_over()));
         }
@@ -399,6 +406,9 @@ impl RingReader {
         // too. Relaxed: only this end stores it.
         if self.place.head.load(Relaxed) != self.head {
             self.show();
+        }
+        if self.is_final {
+            return Err(self.gone());
         }
         let seen = self.tail;
         let outcome = bell::wait(
@@ -417,10 +427,15 @@ impl RingReader {
             Outcome::TimedOut if matches!(until, Until::Now) => Err(RecvError::Empty),
             Outcome::TimedOut => Err(RecvError::Timeout),
             Outcome::Abandoned => Err(RecvError::Abandoned),
-            Outcome::Gone => Err(match &self.long {
-                Some(long) => RecvError::Truncated { missing: long.missing() },
-                None => RecvError::Disconnected,
-            }),
+            Outcome::Gone => Err(self.gone()),
+        }
+    }
+
+    #[cold]
+    fn gone(&self) -> RecvError {
+        match &self.long {
+            Some(long) => RecvError::Truncated { missing: long.missing() },
+            None => RecvError::Disconnected,
         }
     }
 

@@ -1,9 +1,10 @@
 //! The receiving side.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use ipc_core::frame::{FrameError, FrameKind};
 use ipc_core::{Codec, Limits, RecvError, handle};
+use ipc_os::{Readiness, Waitable};
 use ipc_shm::ring::{Frame, RingReader};
 use ipc_stream::{Rx, Until};
 use serde::de::DeserializeOwned;
@@ -19,15 +20,25 @@ pub(crate) struct RingRx {
     /// Where messages are copied to, and decoded from: what the sender could still write over is not decoded. It only
     /// grows, up to `KEEP_MAX`.
     buf: Vec<u8>,
+    /// The next message is on the socket, as far as it has come.
+    awaits: bool,
 }
 
 impl RingRx {
     pub(crate) fn new(ring: RingReader, rx: Rx) -> Self {
-        RingRx { ring, rx, codec: Codec::default(), buf: Vec::new() }
+        RingRx { ring, rx, codec: Codec::default(), buf: Vec::new(), awaits: false }
     }
 
     pub(crate) fn ring(&self) -> &RingReader {
         &self.ring
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness<'_> {
+        match self.awaits {
+            false => self.ring.readiness(),
+            true if self.rx.is_ready() => Readiness::Now,
+            true => Readiness::Descriptor(self.rx.end().as_fd()),
+        }
     }
 
     #[inline]
@@ -41,7 +52,9 @@ impl RingRx {
             MESSAGE => {}
             ON_THE_SOCKET => {
                 let message = self.rx.recv_behind(prefix, until);
-                if matches!(message, Ok(Some(_))) || is_gone(&message) {
+                let is_over = matches!(message, Ok(Some(_))) || is_over(&message);
+                self.awaits = !is_over;
+                if is_over {
                     frame.release();
                 }
                 return message;
@@ -94,7 +107,9 @@ impl RingRx {
             CONTROL => FrameKind::Control,
             ON_THE_SOCKET => {
                 let kind = self.rx.recv_frame(payload, descriptors, until);
-                if kind.is_ok() || is_gone(&kind) {
+                let is_over = kind.is_ok() || is_over(&kind);
+                self.awaits = !is_over;
+                if is_over {
                     frame.release();
                 }
                 return kind;
@@ -111,7 +126,10 @@ impl RingRx {
             return Ok(false);
         }
         match self.ring.try_peek() {
-            Ok(frame) if frame.kind() == ON_THE_SOCKET => self.rx.poll(until),
+            Ok(frame) if frame.kind() == ON_THE_SOCKET => {
+                self.awaits = true;
+                self.rx.poll(until)
+            }
             // The next receive tells of it.
             _ => Ok(true),
         }
@@ -160,9 +178,10 @@ fn next_bytes(ring: &mut RingReader, until: Until) -> Result<Frame<'_>, RecvErro
     })
 }
 
-/// Whether a message that was to be on the socket is not to be had any more.
-fn is_gone<T>(result: &Result<T, RecvError>) -> bool {
-    !matches!(result, Ok(_) | Err(RecvError::Empty | RecvError::Timeout | RecvError::Moved))
+/// Whether the message of a place was taken off the socket, or will never be there; else it is still to be had.
+fn is_over<T>(result: &Result<T, RecvError>) -> bool {
+    use RecvError::{Decode, Disconnected, MissingHandles, Truncated};
+    matches!(result, Err(Decode(_) | MissingHandles { .. } | Truncated { .. } | Disconnected))
 }
 
 #[inline]

@@ -1,11 +1,9 @@
 //! The sending side.
 
 use ipc_core::{Codec, Limits, SendAllError, SendError, handle};
-use ipc_os::poll_writable;
 use ipc_shm::ring::{Reserved, RingWriter};
 use ipc_stream::{Tx, Until};
 use serde::Serialize;
-use std::os::fd::AsFd;
 
 use super::{BYTES, CONTROL, KEEP_MAX, MESSAGE, ON_THE_SOCKET};
 
@@ -144,18 +142,24 @@ impl RingTx {
                 Err(SendError::Full) => {
                     // The reader has not come to those before.
                     drop(place);
-                    poll_writable(tx.end().as_fd(), until.left()).map_err(SendError::Io)?;
+                    tx.end().wait_for_room(until).map_err(SendError::Io)?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if !tx.rest().0.is_empty() {
+                        // It has begun, and the rest will go.
+                        place.commit(ON_THE_SOCKET)?;
+                    }
+                    return Err(error);
+                }
             }
         }
     }
 
     pub(crate) fn begin_batch(&mut self) -> Result<(), SendError> {
-        self.make_way(0, Until::Forever)?;
+        // What a panic has left of an earlier one.
         self.buf.clear();
         self.ends.clear();
-        Ok(())
+        self.make_way(0, Until::Forever)
     }
 
     pub(crate) fn batch<T: Serialize>(
@@ -177,13 +181,19 @@ impl RingTx {
     }
 
     pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
+        self.unasked += self.ends.len();
+        let asked = self.make_way(self.buf.len(), Until::Forever);
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let frames = starts.zip(&self.ends).map(|(from, to)| (MESSAGE, &self.buf[from..*to]));
-        let ring = self.ring.as_mut().ok_or(SendError::Disconnected)?;
-        let put = ring.write_many(frames);
+        let put = match (asked, &mut self.ring) {
+            (Ok(()), Some(ring)) => {
+                ring.write_many(frames).map(drop).map_err(|SendAllError { source, .. }| source)
+            }
+            (asked, _) => asked.and(Err(SendError::Disconnected)),
+        };
         self.ends.clear();
         self.done();
-        put.map(drop).map_err(|SendAllError { source, .. }| source)
+        put
     }
 
     fn done(&mut self) {

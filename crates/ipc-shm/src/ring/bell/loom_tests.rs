@@ -24,6 +24,8 @@ enum Mutant {
     FenceOfWhoCounts,
     FenceOfWhoWaits,
     FenceOfWhoCloses,
+    /// Who sleeps elsewhere asks for the other end before it has left its mark.
+    AsksBeforeMark,
     /// An end is closed without a sound for who waits there.
     Rousing,
     /// Who goes to sleep leaves no mark.
@@ -178,13 +180,26 @@ impl Ring {
         }
     }
 
-    /// A read whose wait sleeps elsewhere.
-    fn read_armed(&self, n: u64) {
-        while let Some(word) = arm(&self.tail, &self.bells[READER], |tail| tail >= n) {
-            End(self, READER).sleep(&self.bells[READER], word, &mut Nap::forever()).expect("loom's kernel");
+    /// A read whose wait sleeps elsewhere. Whether there was one.
+    fn read_armed(&self, n: u64) -> bool {
+        let (bell, end) = (&self.bells[READER], End(self, READER));
+        let is_there = || end.is_peer_there().expect("loom's kernel");
+        loop {
+            let early = is(Mutant::AsksBeforeMark).then(is_there);
+            let Some(word) = arm(&self.tail, bell, |tail| tail >= n) else { break };
+            if !early.unwrap_or_else(is_there) {
+                // As the call that follows finds it.
+                IS_LAST.set(false);
+                if Count::load(&self.tail, Acquire) < n {
+                    return false;
+                }
+                break;
+            }
+            end.sleep(bell, word, &mut Nap::forever()).expect("loom's kernel");
         }
         self.place(n).with(|_| ());
         self.count(&self.head, n, WRITER);
+        true
     }
 
     fn count(&self, count: &AtomicU64, now: u64, other: usize) {
@@ -345,8 +360,33 @@ fn reader_is_armed() {
         let ring = Rc::clone(&ring);
         thread::spawn(move || (1..=2).for_each(|n| assert_eq!(ring.write(n), Outcome::News, "wrong")))
     };
-    (1..=2).for_each(|n| ring.read_armed(n));
+    (1..=2).for_each(|n| assert!(ring.read_armed(n), "wrong"));
     writer.join().expect("a thread");
+}
+
+/// It sleeps there while the writer goes.
+fn reader_is_armed_and_writer_goes() {
+    let ring = Ring::new(1);
+    let writer = {
+        let ring = Rc::clone(&ring);
+        thread::spawn(move || {
+            assert_eq!(ring.write(1), Outcome::News, "wrong");
+            ring.leave(WRITER);
+        })
+    };
+    assert!(ring.read_armed(1) && !ring.read_armed(2), "wrong");
+    writer.join().expect("a thread");
+}
+
+/// It sleeps there while another thread closes it.
+fn reader_is_armed_and_closed() {
+    let ring = Ring::new(1);
+    let closer = {
+        let ring = Rc::clone(&ring);
+        thread::spawn(move || ring.close(READER))
+    };
+    assert!(!ring.read_armed(1), "wrong");
+    closer.join().expect("a thread");
 }
 
 fn run(mutant: Mutant, model: fn()) {
@@ -365,6 +405,8 @@ fn frames_are_there_and_nobody_sleeps_through_them() {
     run(Mutant::None, reader_goes);
     run(Mutant::None, reader_is_closed);
     run(Mutant::None, reader_is_armed);
+    run(Mutant::None, reader_is_armed_and_writer_goes);
+    run(Mutant::None, reader_is_armed_and_closed);
 }
 
 #[test]
@@ -390,6 +432,8 @@ fn mutants_fail() {
     for mutant in [FenceOfWhoCounts, FenceOfWhoWaits, Mark, Wake] {
         fails(mutant, reader_is_armed, "deadlock");
     }
+    fails(AsksBeforeMark, reader_is_armed_and_writer_goes, "deadlock");
+    fails(AsksBeforeMark, reader_is_armed_and_closed, "deadlock");
     for mutant in [FenceOfWhoCloses, FenceOfWhoWaits, Rousing] {
         fails(mutant, reader_is_closed, "deadlock");
     }
