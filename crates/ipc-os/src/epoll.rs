@@ -1,8 +1,12 @@
 //! Many descriptors as one, for who waits for that one beside others.
 
 use rustix::event::epoll;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use crate::fd::above_standard_streams;
 
@@ -22,19 +26,44 @@ use crate::fd::above_standard_streams;
 /// assert!(ipc_os::poll_readable(all.as_fd(), None)?);
 /// all.remove(&reader)?;
 /// assert!(!ipc_os::poll_readable(all.as_fd(), Some(Duration::ZERO))?);
+/// all.wake_at(Some(std::time::Instant::now() + Duration::from_millis(5)))?;
+/// assert!(ipc_os::poll_readable(all.as_fd(), None)?);
+/// all.wake_at(None)?;
+/// assert!(!ipc_os::poll_readable(all.as_fd(), Some(Duration::ZERO))?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Epoll(OwnedFd);
+pub struct Epoll {
+    set: OwnedFd,
+    /// Of the set, too.
+    timer: OwnedFd,
+}
 
 impl Epoll {
-    /// An empty set, close-on-exec.
+    /// A set of nothing but a timer that is off, close-on-exec.
     ///
     /// # Errors
     /// `EMFILE` when the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Epoll(above_standard_streams(fd)?))
+        let set = above_standard_streams(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = above_standard_streams(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
+        epoll::add(&set, &timer, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        Ok(Epoll { set, timer })
+    }
+
+    /// It is readable from that time on as well, until another is set; `None` is never.
+    ///
+    /// # Errors
+    /// What `timerfd_settime(2)` reports.
+    pub fn wake_at(&self, at: Option<Instant>) -> io::Result<()> {
+        // Zero would turn it off.
+        let left = at.map(|at| at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1)));
+        let left = left.unwrap_or_default();
+        let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
     }
 
     /// Adds a descriptor: it counts when it is readable, at its end, or in error.
@@ -42,7 +71,7 @@ impl Epoll {
     /// # Errors
     /// `AlreadyExists` if it is there, `PermissionDenied` for a file that is always ready; no memory.
     pub fn add(&self, fd: impl AsFd) -> io::Result<()> {
-        Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?)
+        Ok(epoll::add(&self.set, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?)
     }
 
     /// Takes a descriptor out. To close it is not enough while a copy of it is open somewhere, in a forked child for
@@ -51,12 +80,12 @@ impl Epoll {
     /// # Errors
     /// `NotFound` if it is not there.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.0, fd)?)
+        Ok(epoll::delete(&self.set, fd)?)
     }
 }
 
 impl AsFd for Epoll {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.set.as_fd()
     }
 }

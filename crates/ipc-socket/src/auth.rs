@@ -219,6 +219,8 @@ pub(crate) struct Handshake {
     state: State,
     ours: [u8; HELLO_LEN],
     theirs: [u8; HELLO_LEN],
+    /// The client is not let in, whatever it says.
+    refused_user: Option<u32>,
 }
 
 /// What a connection is to be, as both have to see it.
@@ -249,13 +251,19 @@ impl Handshake {
         self
     }
 
+    /// For a client that runs as a user who is not let in: it is told so when it has said hello.
+    pub(crate) fn refusing(mut self, user: u32) -> Self {
+        self.refused_user = Some(user);
+        self
+    }
+
     fn with_nonce(role: Role, key: Option<Key>, nonce: [u8; NONCE_LEN]) -> Self {
         let ours = hello(role, key.is_some(), nonce);
         let state = match role {
             Role::Client => State::SayHello,
             Role::Listener => State::AwaitHello,
         };
-        Handshake { role, key, state, ours, theirs: [0; HELLO_LEN] }
+        Handshake { role, key, state, ours, theirs: [0; HELLO_LEN], refused_user: None }
     }
 
     /// How long the message is that is due, unless it is a refusal, behind which comes nothing.
@@ -329,6 +337,9 @@ impl Handshake {
         }
         if role == self.role as u8 || role > 1 {
             return Err(AuthError::Protocol("a hello of the same role: its own one, sent back?"));
+        }
+        if let Some(user) = self.refused_user {
+            return self.fail(Refusal::User, AuthError::User(user));
         }
         if flags & !(KEYED | SHARED_MEMORY) != 0 {
             return Err(AuthError::Protocol("a hello that asks for what this version does not know"));

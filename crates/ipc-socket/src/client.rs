@@ -34,7 +34,8 @@ impl Client {
 pub(crate) fn connect(address: &Address, options: &Options) -> Result<Connection, ConnectError> {
     let fd = dial::connect(address, &options.dial())?;
     let of = |source: HandshakeError| ConnectError::Handshake { address: address.clone(), source };
-    let (transport, peer) = about(address.carrier(), &fd, options).map_err(of)?;
+    let (transport, peer) = about(address.carrier(), &fd).map_err(of)?;
+    check_user(peer.as_ref(), options).map_err(|error| of(error.into()))?;
     let machine = options.machine(Role::Client, address.carrier()).map_err(of)?;
     let deadline = options.handshake_deadline();
     let fd = Pending::new(fd, machine, deadline).finish().map_err(of)?;
@@ -49,22 +50,23 @@ pub(crate) fn connect(address: &Address, options: &Options) -> Result<Connection
     Ok(connection)
 }
 
-/// What carries a connection, and who is at the other end, if those are let in.
+/// What carries a connection, and who is at the other end.
 pub(crate) fn about(
     carrier: Carrier,
     fd: &std::os::fd::OwnedFd,
-    options: &Options,
 ) -> Result<(Transport, Option<Credentials>), HandshakeError> {
     use std::os::fd::AsFd;
-    let (transport, peer) = match carrier {
+    Ok(match carrier {
         Carrier::Tcp => (Transport::Network, None),
         _ => (Transport::Unix, Some(Credentials::of(fd.as_fd())?)),
-    };
-    if let Some(users) = &options.users {
-        let uid = peer.as_ref().map(Credentials::uid);
-        if !uid.is_some_and(|uid| users.contains(&uid)) {
-            return Err(AuthError::User(uid.unwrap_or(u32::MAX)).into());
-        }
+    })
+}
+
+/// Whether that is somebody to talk to.
+pub(crate) fn check_user(peer: Option<&Credentials>, options: &Options) -> Result<(), AuthError> {
+    let Some(users) = &options.users else { return Ok(()) };
+    match peer.map(Credentials::uid) {
+        Some(user) if users.contains(&user) => Ok(()),
+        user => Err(AuthError::User(user.unwrap_or(u32::MAX))),
     }
-    Ok((transport, peer))
 }

@@ -12,12 +12,12 @@ use ipc_stream::{End, Part, Rx, Transport, Tx};
 use ipc_sync::object::Spin;
 
 use crate::address::{Address, AddressError, Carrier};
-use crate::auth::Role;
+use crate::auth::{AuthError, Role};
 use crate::bind::{BindError, Bound, TakeError};
-use crate::client::about;
+use crate::client::{about, check_user};
 use crate::connection::Connection;
 use crate::credentials::Credentials;
-use crate::handshake::{HandshakeError, LOOK_COST, Pending, Progress};
+use crate::handshake::{HandshakeError, LOOK_COST, Machine, Pending, Progress};
 use crate::options::Options;
 use crate::rings;
 use crate::server::Server;
@@ -54,8 +54,15 @@ pub struct Listener {
     /// Of waits for somebody, and of those in the middle of handshakes.
     arrivals: Spin,
     handshakes: Spin,
-    /// The socket and all of the pending, once somebody waits for this beside other things.
-    all: OnceLock<Epoll>,
+    all: OnceLock<All>,
+}
+
+/// The socket and all of the pending as one, once somebody waits for that beside other things.
+#[derive(Debug)]
+struct All {
+    epoll: Epoll,
+    /// The socket is among them: it is not while nobody would be taken.
+    with_socket: bool,
 }
 
 /// Somebody whose handshake is under way.
@@ -204,6 +211,16 @@ impl Listener {
         deadline: Option<Instant>,
         stop: Option<BorrowedFd<'_>>,
     ) -> Result<Option<Connection>, AcceptError> {
+        let accepted = self.accept_or_stop(deadline, stop);
+        self.settle();
+        accepted
+    }
+
+    fn accept_or_stop(
+        &mut self,
+        deadline: Option<Instant>,
+        stop: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<Connection>, AcceptError> {
         loop {
             let now = Instant::now();
             let News { ready, is_called, is_stopped } =
@@ -246,18 +263,32 @@ impl Listener {
         let Some((fd, from)) = taken? else { return Ok(false) };
         let failed = |from, source| Err(AcceptError::Handshake { from, source });
         let carrier = self.bound.local_address().carrier();
-        let (transport, peer) = match about(carrier, &fd, &self.options) {
+        let (transport, peer) = match about(carrier, &fd) {
             Ok(about) => about,
+            Err(HandshakeError::Io(error)) => {
+                return match TakeError::from(error) {
+                    TakeError::Io(error) => failed(from, HandshakeError::Io(error)),
+                    exhausted => {
+                        self.exhausted = Some(Instant::now());
+                        Err(exhausted.into())
+                    }
+                };
+            }
             Err(source) => return failed(from, source),
         };
-        let machine = match self.options.machine(Role::Listener, carrier) {
-            Ok(machine) => machine,
-            Err(source) => return failed(from, source),
+        let machine = self.options.machine(Role::Listener, carrier);
+        let machine = match (machine, check_user(peer.as_ref(), &self.options)) {
+            (Ok(machine), Ok(())) => machine,
+            (Ok(Machine::Native(machine)), Err(AuthError::User(user))) => {
+                Machine::Native(machine.refusing(user))
+            }
+            (Ok(_), Err(refused)) => return failed(from, refused.into()),
+            (Err(source), _) => return failed(from, source),
         };
         let pending = Pending::new(fd, machine, self.options.handshake_deadline());
         if let Some(all) = self.all.get() {
             // Without room for it in there it goes on with the next one who connects.
-            let _nothing_lost = all.add(&pending.fd);
+            let _nothing_lost = all.epoll.add(&pending.fd);
         }
         self.pending.push(Arriving { pending, transport, peer, from, since: Instant::now() });
         Ok(true)
@@ -287,7 +318,7 @@ impl Listener {
     fn remove(&mut self, at: usize) -> Arriving {
         let arriving = self.pending.remove(at);
         if let Some(all) = self.all.get() {
-            let _was_there_if_there_was_room = all.remove(&arriving.pending.fd);
+            let _was_there_if_there_was_room = all.epoll.remove(&arriving.pending.fd);
         }
         arriving
     }
@@ -295,12 +326,42 @@ impl Listener {
     /// All that may have something to say, as one.
     fn all(&self) -> io::Result<&Epoll> {
         if let Some(all) = self.all.get() {
-            return Ok(all);
+            return Ok(&all.epoll);
         }
-        let all = Epoll::new()?;
-        all.add(&self.bound)?;
-        self.pending.iter().try_for_each(|arriving| all.add(&arriving.pending.fd))?;
-        Ok(self.all.get_or_init(|| all))
+        let epoll = Epoll::new()?;
+        epoll.add(&self.bound)?;
+        self.pending.iter().try_for_each(|arriving| epoll.add(&arriving.pending.fd))?;
+        Ok(&self.all.get_or_init(|| All { epoll, with_socket: true }).epoll)
+    }
+
+    /// What is to end a wait for all of them from now on.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        let (takes, first) = (self.takes(now), self.first(now));
+        let Some(All { epoll, with_socket }) = self.all.get_mut() else { return };
+        if takes != *with_socket {
+            let changed = if takes { epoll.add(&self.bound) } else { epoll.remove(&self.bound) };
+            *with_socket = takes == changed.is_ok();
+        }
+        // Without the timer they are given up with the next news.
+        let _later = epoll.wake_at(first);
+    }
+
+    /// Whether somebody who connects would be taken now.
+    fn takes(&self, now: Instant) -> bool {
+        let has_room = || {
+            self.pending.len() < PENDING_MAX
+                || self.pending.iter().any(|arriving| arriving.gives_way() <= now)
+        };
+        self.pause().is_none() && has_room()
+    }
+
+    /// When there is something to do though nobody says anything.
+    fn first(&self, now: Instant) -> Option<Instant> {
+        let room = || self.pending.iter().map(Arriving::gives_way).min();
+        let deadlines = self.pending.iter().map(|arriving| arriving.pending.deadline);
+        let more = self.pause().or_else(|| if self.takes(now) { None } else { room() });
+        deadlines.chain(more).min()
     }
 
     /// Lets a handshake go on. With a connection or an error it is none of the pending any more.
@@ -371,16 +432,11 @@ impl Listener {
         let fds: Vec<BorrowedFd<'_>> =
             self.pending.iter().map(|arriving| arriving.pending.fd.as_fd()).collect();
         let mut sources: Vec<&dyn Waitable> = fds.iter().map(|fd| fd as &dyn Waitable).collect();
-        let mut first = self.pending.iter().map(|arriving| arriving.pending.deadline).chain(deadline).min();
+        let first = self.first(now).into_iter().chain(deadline).min();
         sources.extend(stop.iter().map(|fd| fd as &dyn Waitable));
         let (at_stop, at_listener) = (fds.len(), sources.len());
-        let (listener, is_full) = (self.bound.as_fd(), self.pending.len() >= PENDING_MAX);
-        if let Some(pause) = self.pause() {
-            first = [pause].into_iter().chain(first).min();
-        } else if is_full {
-            // Others wait perhaps until one of these is to make room.
-            first = self.pending.iter().map(Arriving::gives_way).chain(first).min();
-        } else {
+        let listener = self.bound.as_fd();
+        if self.takes(now) {
             sources.push(&listener);
         }
         // A millisecond more than that, as clocks are rounded; what is over is over.
@@ -390,7 +446,7 @@ impl Listener {
         });
         let ready = wait(&sources, left)?;
         let is_stopped = stop.is_some() && ready.binary_search(&at_stop).is_ok();
-        let is_called = ready.last() == Some(&at_listener) || is_full && self.pause().is_none();
+        let is_called = ready.last() == Some(&at_listener);
         Ok(News { ready, is_called, is_stopped })
     }
 }

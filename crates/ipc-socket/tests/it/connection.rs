@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipc_core::{Value, to_value};
 use ipc_socket::{
-    AcceptError, AuthError, ConnectError, Connection, HandshakeError, Listener, Options, RecvError,
+    AcceptError, AuthError, ConnectError, Connection, HandshakeError, Listener, Options, RecvError, Refusal,
     SendError, Waitable, wait,
 };
 use ipc_testkit::data::payload;
@@ -353,7 +353,10 @@ fn only_some_users_are_let_in() {
                 }
                 other => panic!("{other:?}"),
             }
-            assert_eq!(client.join().unwrap().is_ok(), is_in);
+            match client.join().unwrap() {
+                Ok(_) => assert!(is_in),
+                Err(error) => assert_eq!(*auth(&error), AuthError::Refused(Refusal::User)),
+            }
         });
     }
 }

@@ -5,6 +5,7 @@ mod behaviours;
 mod bind;
 mod carriers;
 mod connection;
+mod corners;
 mod deaths;
 mod examples;
 mod hostile;

@@ -1,5 +1,6 @@
 //! Who waits is woken.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ipc_core::{Codec, RecvError, SendError, handle};
@@ -225,4 +226,26 @@ fn who_waits_for_an_end_that_is_closed_is_told() {
     closer.close();
     put(&mut writer, 0, 100);
     expect(&mut reader, 0, 100);
+}
+
+/// Whatever the writer goes on to do.
+#[test]
+fn a_reader_that_was_closed_comes_to_an_end() {
+    let _watchdog = watchdog("a_reader_that_was_closed_comes_to_an_end");
+    let (mut writer, mut reader) = ring(4096).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                let _full_or_gone = writer.try_write(0, &[0; 8]);
+            }
+        });
+        let mut frame = Vec::new();
+        reader.read(&mut frame).unwrap();
+        reader.closer().close();
+        let count = (0..10_000).take_while(|_| reader.read(&mut frame).is_ok()).count();
+        is_over.store(true, Relaxed);
+        // What was there, and what had come when it looked once more.
+        assert!(count <= 2 * 4096 / 16, "{count}");
+    });
 }
