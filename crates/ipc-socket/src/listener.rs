@@ -1,11 +1,12 @@
 //! The end that is connected to.
 
+mod error;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ipc_core::{Classify, ErrorKind};
 use ipc_os::epoll::Epoll;
 use ipc_os::{Readiness, Waitable, wait};
 use ipc_stream::{End, Part, Rx, Transport, Tx};
@@ -21,6 +22,7 @@ use crate::handshake::{HandshakeError, LOOK_COST, Machine, Pending, Progress};
 use crate::options::Options;
 use crate::rings;
 use crate::server::Server;
+pub use error::AcceptError;
 
 /// So many handshakes go on at once.
 const PENDING_MAX: usize = 64;
@@ -39,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// - *Handshakes*: up to 64 go on at once inside of [`accept`](Self::accept), each for its [time](Options::handshake_timeout)
 ///   at most; nobody waits for one who is silent. With 64 under way, one who has said nothing for 50 ms, or nothing more for
 ///   half a second, makes room for the next. Who fails is an error of one `accept`, and the listener goes on.
-/// - *Strangers* cost a descriptor and some hundred bytes each, for that time, and 64 at most at once; the others wait in the
-///   kernel.
+/// - *Strangers* cost a descriptor each (over Unix sockets another one, which says who it is) and some hundred bytes, for that
+///   time, and 64 at most at once; the others wait in the kernel.
 /// - *Death*: the path of a listener that was killed is taken over by the next one.
 /// - *Fork*: a forked child's copy keeps the address in use; only the process that made it takes its path away.
 #[derive(Debug)]
@@ -86,50 +88,6 @@ impl Arriving {
 #[derive(Debug)]
 struct Last {
     from: Option<Address>,
-}
-
-/// Why no connection was accepted. The listener goes on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcceptError {
-    /// Nobody came in time.
-    #[error("nobody connected in time")]
-    Timeout,
-    /// Somebody came, and was not let in.
-    #[error("somebody{} was not let in", from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default())]
-    Handshake {
-        /// Where from, if over TCP.
-        from: Option<Address>,
-        /// Why.
-        source: HandshakeError,
-    },
-    /// There is no descriptor or no memory for another connection: close some, or raise the limit (`ulimit -n`). For the
-    /// next 50 ms nobody is taken, so that calling again at once costs nothing.
-    #[error("no descriptor or memory for another connection: close some, or raise the limit (`ulimit -n`)")]
-    Exhausted(#[source] io::Error),
-    /// The system reports something else.
-    #[error("cannot accept connections")]
-    Io(#[source] io::Error),
-}
-
-impl Classify for AcceptError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            AcceptError::Timeout => ErrorKind::Timeout,
-            AcceptError::Handshake { source, .. } => source.kind(),
-            AcceptError::Exhausted(_) => ErrorKind::Limit,
-            AcceptError::Io(error) => ErrorKind::of_io(error),
-        }
-    }
-}
-
-impl From<TakeError> for AcceptError {
-    fn from(error: TakeError) -> Self {
-        match error {
-            TakeError::Exhausted(error) => AcceptError::Exhausted(error),
-            TakeError::Io(error) => AcceptError::Io(error),
-        }
-    }
 }
 
 impl Listener {
@@ -336,6 +294,9 @@ impl Listener {
 
     /// What is to end a wait for all of them from now on.
     fn settle(&mut self) {
+        if self.all.get().is_none() {
+            return;
+        }
         let now = Instant::now();
         let (takes, first) = (self.takes(now), self.first(now));
         let Some(All { epoll, with_socket }) = self.all.get_mut() else { return };
