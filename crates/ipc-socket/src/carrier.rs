@@ -19,6 +19,16 @@ pub(crate) fn layout(python: bool) -> Layout {
     if python { Layout::Lengths } else { Layout::Frames }
 }
 
+/// Does the same with whichever it is.
+macro_rules! either {
+    ($self:expr, $io:ident => $call:expr) => {
+        match $self {
+            Self::Stream($io) => $call,
+            Self::Rings($io) => $call,
+        }
+    };
+}
+
 /// The way out.
 #[derive(Debug)]
 pub(crate) enum Out {
@@ -29,17 +39,11 @@ pub(crate) enum Out {
 impl Out {
     /// The socket's.
     pub(crate) fn end(&self) -> &Arc<End> {
-        match self {
-            Out::Stream(tx) => tx.end(),
-            Out::Rings(rings) => rings.tx.end(),
-        }
+        either!(self, tx => tx.end())
     }
 
     pub(crate) fn set_end(&mut self, end: Arc<End>) {
-        match self {
-            Out::Stream(tx) => tx.set_end(end),
-            Out::Rings(rings) => rings.tx.set_end(end),
-        }
+        either!(self, tx => tx.set_end(end));
     }
 
     #[inline]
@@ -49,18 +53,12 @@ impl Out {
         message: &T,
         until: Until,
     ) -> Result<(), SendError> {
-        match self {
-            Out::Stream(tx) => tx.send_behind(prefix, message, until),
-            Out::Rings(rings) => rings.send_behind(prefix, message, until),
-        }
+        either!(self, tx => tx.send_behind(prefix, message, until))
     }
 
     #[inline]
     pub(crate) fn send_bytes(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
-        match self {
-            Out::Stream(tx) => tx.send_bytes(bytes, until),
-            Out::Rings(rings) => rings.send_bytes(bytes, until),
-        }
+        either!(self, tx => tx.send_bytes(bytes, until))
     }
 
     pub(crate) fn send_control(&mut self, bytes: &[u8], until: Until) -> Result<(), SendError> {
@@ -71,10 +69,7 @@ impl Out {
     }
 
     pub(crate) fn begin_batch(&mut self) -> Result<(), SendError> {
-        match self {
-            Out::Stream(tx) => tx.begin_batch(),
-            Out::Rings(rings) => rings.begin_batch(),
-        }
+        either!(self, tx => tx.begin_batch())
     }
 
     #[inline]
@@ -84,39 +79,24 @@ impl Out {
         message: &T,
         full: usize,
     ) -> Result<(), SendError> {
-        match self {
-            Out::Stream(tx) => tx.batch(prefix, message, full),
-            Out::Rings(rings) => rings.batch(prefix, message, full),
-        }
+        either!(self, tx => tx.batch(prefix, message, full))
     }
 
     /// Whether something is in the batch that was not put out.
     pub(crate) fn has_gathered(&self) -> bool {
-        match self {
-            Out::Stream(tx) => tx.has_gathered(),
-            Out::Rings(rings) => rings.has_gathered(),
-        }
+        either!(self, tx => tx.has_gathered())
     }
 
     pub(crate) fn put_batch(&mut self) -> Result<(), SendError> {
-        match self {
-            Out::Stream(tx) => tx.put_batch(),
-            Out::Rings(rings) => rings.put_batch(),
-        }
+        either!(self, tx => tx.put_batch())
     }
 
     pub(crate) fn flush(&mut self, until: Until) -> Result<(), SendError> {
-        match self {
-            Out::Stream(tx) => tx.flush(until),
-            Out::Rings(rings) => rings.flush(until),
-        }
+        either!(self, tx => tx.flush(until))
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
-        match self {
-            Out::Stream(tx) => tx.set_limits(limits),
-            Out::Rings(rings) => rings.set_limits(limits),
-        }
+        either!(self, tx => tx.set_limits(limits));
     }
 
     /// The peer receives what was sent, and then the end.
@@ -138,17 +118,11 @@ pub(crate) enum In {
 impl In {
     /// The socket's.
     pub(crate) fn end(&self) -> &Arc<End> {
-        match self {
-            In::Stream(rx) => rx.end(),
-            In::Rings(rings) => rings.rx.end(),
-        }
+        either!(self, rx => rx.end())
     }
 
     pub(crate) fn set_end(&mut self, end: Arc<End>) {
-        match self {
-            In::Stream(rx) => rx.set_end(end),
-            In::Rings(rings) => rings.rx.set_end(end),
-        }
+        either!(self, rx => rx.set_end(end));
     }
 
     #[inline]
@@ -157,24 +131,15 @@ impl In {
         prefix: &[u8; 8],
         until: Until,
     ) -> Result<Option<T>, RecvError> {
-        match self {
-            In::Stream(rx) => rx.recv_behind(prefix, until),
-            In::Rings(rings) => rings.recv_behind(prefix, until),
-        }
+        either!(self, rx => rx.recv_behind(prefix, until))
     }
 
     pub(crate) fn recv_bytes(&mut self, until: Until) -> Result<Vec<u8>, RecvError> {
-        match self {
-            In::Stream(rx) => rx.recv_bytes(until),
-            In::Rings(rings) => rings.recv_bytes(until),
-        }
+        either!(self, rx => rx.recv_bytes(until))
     }
 
     pub(crate) fn recv_bytes_into(&mut self, buf: &mut [u8], until: Until) -> Result<usize, RecvError> {
-        match self {
-            In::Stream(rx) => rx.recv_bytes_into(buf, until),
-            In::Rings(rings) => rings.recv_bytes_into(buf, until),
-        }
+        either!(self, rx => rx.recv_bytes_into(buf, until))
     }
 
     pub(crate) fn recv_frame(
@@ -183,25 +148,16 @@ impl In {
         descriptors: &mut Vec<OwnedFd>,
         until: Until,
     ) -> Result<FrameKind, RecvError> {
-        match self {
-            In::Stream(rx) => rx.recv_frame(payload, descriptors, until),
-            In::Rings(rings) => rings.recv_frame(payload, descriptors, until),
-        }
+        either!(self, rx => rx.recv_frame(payload, descriptors, until))
     }
 
     pub(crate) fn poll(&mut self, until: Until) -> Result<bool, RecvError> {
-        match self {
-            In::Stream(rx) => rx.poll(until),
-            In::Rings(rings) => rings.poll(until),
-        }
+        either!(self, rx => rx.poll(until))
     }
 
     /// What the next frame is, if all of it is here.
     pub(crate) fn kind(&mut self) -> Option<FrameKind> {
-        match self {
-            In::Stream(rx) => rx.kind(),
-            In::Rings(rings) => rings.kind(),
-        }
+        either!(self, rx => rx.kind())
     }
 
     pub(crate) fn readiness(&self) -> Readiness<'_> {
@@ -213,10 +169,7 @@ impl In {
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
-        match self {
-            In::Stream(rx) => rx.set_limits(limits),
-            In::Rings(rings) => rings.set_limits(limits),
-        }
+        either!(self, rx => rx.set_limits(limits));
     }
 }
 

@@ -1,8 +1,6 @@
 //! The end that connects.
 
-use std::sync::Arc;
-
-use ipc_stream::{End, Part, Rx, Transport, Tx, Until};
+use ipc_stream::{Transport, Until};
 
 use crate::address::{Address, AddressError, Carrier};
 use crate::auth::{AuthError, Role};
@@ -40,9 +38,8 @@ pub(crate) fn connect(address: &Address, options: &Options) -> Result<Connection
     let deadline = options.handshake_deadline();
     let fd = Pending::new(fd, machine, deadline).finish().map_err(of)?;
     let mut connection = if address.carrier() == Carrier::Shm {
-        let end = End::new(fd, transport, Part::Whole);
-        let (tx, rx) = (Tx::new(Arc::clone(&end)), Rx::new(end));
-        Connection::of_rings(rings::accept(tx, rx, Until::At(deadline)).map_err(of)?, peer)
+        let agree = |tx, rx| rings::accept(tx, rx, Until::At(deadline));
+        Connection::of_rings(fd, transport, peer, agree).map_err(of)?
     } else {
         Connection::of(fd, transport, peer, options.python)
     };

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carrier::{Closer, In, Out, layout};
 use crate::credentials::Credentials;
+use crate::handshake::HandshakeError;
 use crate::python::Object;
 use crate::receiving::{RecvHalf, Step};
 use crate::rings::{RingRx, RingTx};
@@ -52,9 +53,16 @@ impl Connection {
         Connection::over(out, In::Stream(Rx::new(end).layout(layout)), peer, python)
     }
 
-    /// A connection over rings that the two have agreed on, and their socket.
-    pub(crate) fn of_rings((tx, rx): (RingTx, RingRx), peer: Option<Credentials>) -> Self {
-        Connection::over(Out::Rings(Box::new(tx)), In::Rings(Box::new(rx)), peer, false)
+    /// A connection over rings, which `agree` makes or takes over that socket.
+    pub(crate) fn of_rings(
+        fd: OwnedFd,
+        transport: Transport,
+        peer: Option<Credentials>,
+        agree: impl FnOnce(Tx, Rx) -> Result<(RingTx, RingRx), HandshakeError>,
+    ) -> Result<Self, HandshakeError> {
+        let end = End::new(fd, transport, Part::Whole);
+        let (tx, rx) = agree(Tx::new(Arc::clone(&end)), Rx::new(end))?;
+        Ok(Connection::over(Out::Rings(Box::new(tx)), In::Rings(Box::new(rx)), peer, false))
     }
 
     pub(crate) fn over(out: Out, back: In, peer: Option<Credentials>, python: bool) -> Self {

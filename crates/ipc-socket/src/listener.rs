@@ -4,12 +4,12 @@ mod error;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use ipc_os::epoll::Epoll;
 use ipc_os::{Readiness, Waitable, wait};
-use ipc_stream::{End, Part, Rx, Transport, Tx};
+use ipc_stream::Transport;
 use ipc_sync::object::Spin;
 
 use crate::address::{Address, AddressError, Carrier};
@@ -350,9 +350,8 @@ impl Listener {
         peer: Option<Credentials>,
     ) -> Result<Connection, HandshakeError> {
         let mut connection = if self.local_address().carrier() == Carrier::Shm {
-            let end = End::new(fd, transport, Part::Whole);
-            let (tx, rx) = (Tx::new(Arc::clone(&end)), Rx::new(end));
-            Connection::of_rings(rings::offer(tx, rx, self.options.ring_len)?, peer)
+            let agree = |tx, rx| rings::offer(tx, rx, self.options.ring_len);
+            Connection::of_rings(fd, transport, peer, agree)?
         } else {
             Connection::of(fd, transport, peer, self.options.python)
         };

@@ -68,7 +68,7 @@ impl RecvHalf {
     #[inline]
     pub(crate) fn begin(&mut self) {
         self.passed = 0;
-        if self.back.end().is_moved() {
+        if !self.is_clear() && self.back.end().is_moved() {
             // What is held has moved along.
             self.held.clear();
             self.failed = None;

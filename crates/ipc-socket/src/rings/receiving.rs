@@ -1,12 +1,13 @@
 //! The receiving side.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use ipc_core::frame::{FrameError, FrameKind};
 use ipc_core::{Codec, Limits, RecvError, handle};
 use ipc_os::{Readiness, Waitable};
 use ipc_shm::ring::{Frame, RingReader};
-use ipc_stream::{Rx, Until};
+use ipc_stream::{End, Rx, Until};
 use serde::de::DeserializeOwned;
 
 use super::{BYTES, CONTROL, KEEP_MAX, MESSAGE, ON_THE_SOCKET};
@@ -27,6 +28,15 @@ pub(crate) struct RingRx {
 impl RingRx {
     pub(crate) fn new(ring: RingReader, rx: Rx) -> Self {
         RingRx { ring, rx, codec: Codec::default(), buf: Vec::new(), awaits: false }
+    }
+
+    /// The socket's.
+    pub(crate) fn end(&self) -> &Arc<End> {
+        self.rx.end()
+    }
+
+    pub(crate) fn set_end(&mut self, end: Arc<End>) {
+        self.rx.set_end(end);
     }
 
     pub(crate) fn ring(&self) -> &RingReader {

@@ -1,8 +1,10 @@
 //! The sending side.
 
+use std::sync::Arc;
+
 use ipc_core::{Codec, Limits, SendAllError, SendError, handle};
 use ipc_shm::ring::{Reserved, RingWriter};
-use ipc_stream::{Tx, Until};
+use ipc_stream::{End, Tx, Until};
 use serde::Serialize;
 
 use super::{BYTES, CONTROL, KEEP_MAX, MESSAGE, ON_THE_SOCKET};
@@ -31,6 +33,15 @@ impl RingTx {
     pub(crate) fn new(ring: impl Into<Option<RingWriter>>, tx: Tx) -> Self {
         let codec = Codec::default();
         RingTx { ring: ring.into(), tx, codec, buf: Vec::new(), ends: Vec::new(), unasked: 0 }
+    }
+
+    /// The socket's.
+    pub(crate) fn end(&self) -> &Arc<End> {
+        self.tx.end()
+    }
+
+    pub(crate) fn set_end(&mut self, end: Arc<End>) {
+        self.tx.set_end(end);
     }
 
     pub(crate) fn ring(&self) -> Option<&RingWriter> {
