@@ -257,7 +257,7 @@ impl Handshake {
         self
     }
 
-    fn with_nonce(role: Role, key: Option<Key>, nonce: [u8; NONCE_LEN]) -> Self {
+    pub(crate) fn with_nonce(role: Role, key: Option<Key>, nonce: [u8; NONCE_LEN]) -> Self {
         let ours = hello(role, key.is_some(), nonce);
         let state = match role {
             Role::Client => State::SayHello,

@@ -9,6 +9,8 @@ mod client;
 mod connection;
 mod credentials;
 mod dial;
+#[cfg(test)]
+mod golden;
 mod handshake;
 mod listener;
 mod options;
